@@ -1,0 +1,57 @@
+# Two commands matter: `make demo` and `make test`. Each installs what it needs.
+SHELL := /bin/bash
+export TRESOR_CACHE ?= /var/cache/tresor
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+export PYTHONPATH := $(CURDIR)/molecule:$(CURDIR)/python_plugins/module_utils
+LAB := molecule/lab/labctl
+MYPY_TARGETS := bundle/builder python_plugins/module_utils/tresor molecule/lab molecule/stages \
+	services/policy_gateway/src/tresor_gateway services/cli/src/tresor_cli
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test test-lab check lint unit lab-status lab-down lab-destroy lock-dev clean
+
+help:  ## list the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+setup: .venv/.locked  ## install the Debian packages and the locked Python environment
+
+.venv/.locked: requirements-dev.txt molecule/machine-packages.txt molecule/setup
+	molecule/setup
+	@touch $@
+
+demo: setup  ## boot a site, build and import the bundle, converge, verify, ask the model; the site stays up
+	python -m stages demo
+
+test: check test-lab  ## everything: lint, unit tests, and the lab from create to destroy
+
+test-lab: setup  ## the full lab run through molecule
+	@mkdir -p build; : > build/stages.log
+	@tail -n +1 -f build/stages.log & tail=$$!; trap "kill $$tail" EXIT; molecule test -s site
+
+check: setup lint unit  ## the inner loop: lint and unit tests
+
+lint: setup
+	ruff format --check .
+	ruff check .
+	mypy $(MYPY_TARGETS)
+	yamllint -s .
+	ansible-lint --offline
+
+unit: setup
+	pytest -n 2
+
+lab-status: setup  ## hosts of this checkout's lab
+	$(LAB) status
+
+lab-down: setup  ## stop the hosts, keep their data
+	$(LAB) down
+
+lab-destroy: setup  ## remove the lab with all its data
+	$(LAB) destroy
+
+lock-dev: setup  ## renew requirements-dev.txt from requirements-dev.in
+	uv pip compile -q --generate-hashes --no-header --no-annotate --python-version 3.11 --universal \
+		requirements-dev.in -o requirements-dev.txt
+
+clean:  ## remove build results (the cache and the lab stay)
+	rm -rf build

@@ -1,0 +1,83 @@
+"""Command line: ``python -m stages demo`` and the single stages the molecule scenario calls."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from stages import boot, bundle, demo, operate, site_import, tamper
+from stages.shell import BUILD, StageError, lab, run
+
+
+def _log_to(path: str | None) -> None:
+    """Append all output to ``path``: molecule keeps a stage's output back until it ends."""
+    if path:
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        log = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+        os.dup2(log, sys.stdout.fileno())
+        os.dup2(log, sys.stderr.fileno())
+
+
+def _create() -> None:
+    boot.hosts()
+    built = bundle.build()
+    boot.company(built)
+    boot.inventory()
+
+
+def _import() -> None:
+    site_import.import_bundle(bundle.BUNDLE)
+
+
+def _converge() -> None:
+    _keep("converge.json", operate.converge())
+
+
+def _check() -> None:
+    _keep("check.json", operate.check_mode())
+
+
+def _verify() -> None:
+    _keep("evidence.json", operate.verify())
+
+
+def _destroy() -> None:
+    run(lab("destroy"), what="lab destroy")
+
+
+def _keep(name: str, content: object) -> None:
+    BUILD.mkdir(exist_ok=True)
+    (BUILD / name).write_text(json.dumps(content, indent=2, sort_keys=True) + "\n", "utf-8")
+
+
+VERBS: dict[str, Callable[[], None]] = {
+    "demo": demo.main,
+    "create": _create,
+    "refuse-tampered": tamper.main,
+    "import": _import,
+    "converge": _converge,
+    "check": _check,
+    "verify": _verify,
+    "destroy": _destroy,
+}
+
+
+def main() -> int:
+    """Run one verb; 1 when a stage failed, with the reason on standard error."""
+    _log_to(os.environ.get("TRESOR_STAGES_LOG"))
+    parser = argparse.ArgumentParser(prog="stages", description=__doc__)
+    parser.add_argument("verb", choices=sorted(VERBS))
+    try:
+        VERBS[parser.parse_args().verb]()
+    except StageError as error:
+        print(f"\nstages: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,47 @@
+"""Boot the lab's hosts and the company's side."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from stages import parts
+from stages.shell import BUILD, REPOSITORY, lab, on_host, output, put, run
+
+COMPANY_PARTS = ("npm-idp", "wheels-company-client", "wheels-tools")
+_CONCERNS = REPOSITORY / "inventories" / "lab"
+
+
+def hosts() -> None:
+    """Boot all hosts; base trees are built first where the cache has none."""
+    run(lab("up"), what="lab up")
+
+
+def company(bundle: Path) -> None:
+    """Give company1 its own programs out of the bundle and start its identity provider."""
+    folder = BUILD / "company"
+    run(lab("unmount-medium", "company1"), what="unmount the company's medium")
+    parts.lay_out(bundle, COMPANY_PARTS, folder)
+    run(lab("mount-medium", "company1", str(folder)), what="mount the company's medium")
+    run(lab("company-up", "--npm", str(folder / "npm-idp")), what="start the identity provider")
+
+
+def inventory() -> None:
+    """Put the lab's inventory where the bastion's operator keeps the site's."""
+    for path in sorted(_CONCERNS.rglob("*")):
+        if path.is_file():
+            target = Path("/etc/tresor/inventory") / path.relative_to(_CONCERNS)
+            put("bastion", str(target), path.read_bytes())
+
+
+def internet_counter(*, reset: bool = False) -> dict[str, Any]:
+    """Return what internet1 received from the site: {"packets": int, "bytes": int}."""
+    arguments = ["internet-counter", "--json"] + (["--reset"] if reset else [])
+    counter: dict[str, Any] = json.loads(output(lab(*arguments), what="read internet1's counter"))
+    return counter
+
+
+def bastion_file(path: str) -> str:
+    """Return the text of a file on the bastion."""
+    return output(on_host("bastion", "cat", path), what=f"read {path} on the bastion")

@@ -1,0 +1,20 @@
+"""Stage bundle: spec + lock -> signed bundle, on the connected side (this machine)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from stages.shell import BUILD, python, run
+
+MEDIUM = BUILD / "medium"
+BUNDLE = MEDIUM / "bundle"
+KEYS = BUILD / "keys"
+
+
+def build() -> Path:
+    """Build and sign the lab's bundle; return its directory."""
+    run(
+        python("-m", "bundle.builder", "build", "--relock-missing", "--out", str(MEDIUM)),
+        what="bundle build",
+    )
+    return BUNDLE

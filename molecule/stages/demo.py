@@ -1,0 +1,79 @@
+"""``make demo``: all stages with their times, one question, and a short closing screen."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import Any
+
+from stages import ask, boot, bundle, operate, screen, site_import
+from stages.figures import Figures
+from stages.shell import BUILD, StageError, lab, output, run
+
+
+def main() -> None:
+    """Run the demo; the site stays up.
+
+    Raises:
+        StageError: a stage failed, or a packet from the site reached internet1.
+    """
+    figures = Figures()
+    with figures.stage("base"):
+        run(lab("base"), what="build the hosts' operating system trees")
+    with figures.stage("boot"):
+        boot.hosts()
+    with figures.stage("plan + bundle"):
+        built = bundle.build()
+    with figures.stage("company"):
+        boot.company(built)
+        boot.inventory()
+        boot.internet_counter(reset=True)
+    with figures.stage("import"):
+        site_import.import_bundle(built)
+    with figures.stage("converge"):
+        converged = operate.converge()
+    with figures.stage("ask"):
+        ask.install_client()
+        answer = ask.ask()
+    with figures.stage("verify"):
+        evidence = operate.verify("--skip-tags", "control")
+    leaked = boot.internet_counter()
+    with figures.stage("control"):
+        operate.verify("--tags", "control")
+        control = boot.internet_counter(reset=True)
+    figures.values |= {
+        "lab": _lab_name(),
+        "question": ask.QUESTION,
+        "answer": answer.text,
+        "answer_tokens": answer.tokens,
+        "tokens_per_second": answer.tokens_per_second,
+        "first_token_seconds": answer.first_token_seconds,
+        "request_id": answer.request_id,
+        "internet_packets": leaked["packets"],
+        "internet_packets_with_rules_flushed": control["packets"],
+        "verify": evidence["totals"],
+        "converge_changed": converged["changed"],
+        "boot_seconds": json.loads(output(lab("status", "--json"), what="status")).get(
+            "boot_seconds"
+        ),
+        "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+    }
+    figures.write(BUILD / "demo.json")
+    _judge(leaked, control)
+    print(screen.render(figures.as_json()))
+
+
+def _judge(leaked: dict[str, Any], control: dict[str, Any]) -> None:
+    if leaked["packets"]:
+        raise StageError(
+            f"internet1 received {leaked['packets']} packets from the site, expected 0"
+        )
+    if not control["packets"]:
+        raise StageError(
+            "the control probe with flushed rules did not reach internet1: "
+            "the zero of the other probes proves nothing"
+        )
+
+
+def _lab_name() -> str:
+    return str(json.loads(output(lab("status", "--json"), what="status"))["name"])

@@ -1,0 +1,47 @@
+"""Stages converge and verify: the operator's command on the bastion."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from stages.shell import StageError, on_host, output, run
+
+_SUMMARY = "/run/tresor-summary.json"
+
+
+def tresor(*arguments: str, what: str, ansible: tuple[str, ...] = ()) -> dict[str, Any]:
+    """Run ``tresor`` on the bastion with its output on the screen; return the run's summary."""
+    command = ["tresor", *arguments, "--summary-json", _SUMMARY]
+    run(on_host("bastion", *command, *(("--", *ansible) if ansible else ())), what=what)
+    summary: dict[str, Any] = json.loads(
+        output(on_host("bastion", "cat", _SUMMARY), what="read the run's summary")
+    )
+    return summary
+
+
+def converge() -> dict[str, Any]:
+    """Converge the site."""
+    return tresor("converge", what="converge")
+
+
+def check_mode() -> dict[str, Any]:
+    """Run converge with --check on the converged site: no change, no error."""
+    summary = tresor("converge", what="converge --check", ansible=("--check",))
+    _refuse_changes(summary, "converge --check")
+    return summary
+
+
+def verify(*ansible: str) -> dict[str, Any]:
+    """Prove the site with real traffic; return the evidence report."""
+    tresor("verify", what="verify", ansible=ansible)
+    evidence: dict[str, Any] = json.loads(
+        output(on_host("bastion", "cat", "/var/lib/tresor/evidence/latest.json"), what="evidence")
+    )
+    return evidence
+
+
+def _refuse_changes(summary: dict[str, Any], what: str) -> None:
+    changed = {host: c["changed"] for host, c in summary["hosts"].items() if c["changed"]}
+    if changed:
+        raise StageError(f"{what} changed something: {changed}; record {summary['id']}")
