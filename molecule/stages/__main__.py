@@ -23,8 +23,8 @@ def _log_to(path: str | None) -> None:
 
 
 def _create() -> None:
+    built = boot.trees_and_bundle()
     boot.hosts()
-    built = bundle.build()
     boot.company(built)
     boot.inventory()
 

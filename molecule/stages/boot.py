@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from stages import parts
+from stages import bundle, parts
 from stages.shell import BUILD, REPOSITORY, lab, on_host, output, put, run
 
 COMPANY_PARTS = ("npm-idp", "wheels-company-client", "wheels-tools")
 _CONCERNS = REPOSITORY / "inventories" / "lab"
+
+
+def trees_and_bundle() -> Path:
+    """Build the hosts' operating system trees and the bundle side by side; return the bundle."""
+    with ThreadPoolExecutor(1) as pool:
+        trees = pool.submit(run, lab("trees"), what="build the hosts' operating system trees")
+        built = bundle.build()
+        trees.result()
+    return built
 
 
 def hosts() -> None:
@@ -18,11 +28,11 @@ def hosts() -> None:
     run(lab("up"), what="lab up")
 
 
-def company(bundle: Path) -> None:
+def company(built: Path) -> None:
     """Give company1 its own programs out of the bundle and start its identity provider."""
     folder = BUILD / "company"
     run(lab("unmount-medium", "company1"), what="unmount the company's medium")
-    parts.lay_out(bundle, COMPANY_PARTS, folder)
+    parts.lay_out(built, COMPANY_PARTS, folder)
     run(lab("mount-medium", "company1", str(folder)), what="mount the company's medium")
     run(lab("company-up", "--npm", str(folder / "npm-idp")), what="start the identity provider")
 
@@ -37,7 +47,7 @@ def inventory() -> None:
 
 def internet_counter(*, reset: bool = False) -> dict[str, Any]:
     """Return what internet1 received from the site: {"packets": int, "bytes": int}."""
-    arguments = ["internet-counter", "--json"] + (["--reset"] if reset else [])
+    arguments = ["internet-counter", *(["--reset"] if reset else [])]
     counter: dict[str, Any] = json.loads(output(lab(*arguments), what="read internet1's counter"))
     return counter
 

@@ -14,7 +14,17 @@ KEYS = BUILD / "keys"
 def build() -> Path:
     """Build and sign the lab's bundle; return its directory."""
     run(
-        python("-m", "bundle.builder", "build", "--relock-missing", "--out", str(MEDIUM)),
+        python(
+            "-m",
+            "bundle.builder",
+            "build",
+            "--out",
+            str(MEDIUM),
+            "--keys",
+            str(KEYS),
+            "--lab-keys",
+            "--relock-missing",
+        ),
         what="bundle build",
     )
     return BUNDLE

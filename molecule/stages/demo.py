@@ -6,9 +6,9 @@ import json
 import time
 from typing import Any
 
-from stages import ask, boot, bundle, operate, screen, site_import
+from stages import ask, boot, operate, screen, site_import
 from stages.figures import Figures
-from stages.shell import BUILD, StageError, lab, output, run
+from stages.shell import BUILD, StageError, lab, output
 
 
 def main() -> None:
@@ -18,12 +18,10 @@ def main() -> None:
         StageError: a stage failed, or a packet from the site reached internet1.
     """
     figures = Figures()
-    with figures.stage("base"):
-        run(lab("base"), what="build the hosts' operating system trees")
+    with figures.stage("bundle"):
+        built = boot.trees_and_bundle()
     with figures.stage("boot"):
         boot.hosts()
-    with figures.stage("plan + bundle"):
-        built = bundle.build()
     with figures.stage("company"):
         boot.company(built)
         boot.inventory()

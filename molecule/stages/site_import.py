@@ -13,7 +13,7 @@ STORE = "/srv/tresor/store"
 SITE = "lab"
 # Generated people: an unattended demo has no humans. Their keys live in build/ and only there.
 APPROVERS = ("lab-approver-1", "lab-approver-2")
-NAMESPACE = "tresor-release"
+NAMESPACE = "tresor-approve"
 _SIGNERS = "/etc/tresor/approvers/allowed_signers"
 
 

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import Any
 
 from .errors import RejectedError
 
 _MAX_INTEGER = 2**53 - 1  # what every JSON reader keeps exactly
 
 
-def dump_canonical(obj: Any) -> bytes:
+def dump_canonical(obj: object) -> bytes:
     """Return ``obj`` as UTF-8 JSON: keys sorted, no spaces, no escapes beyond what JSON demands.
 
     Floats are refused (their text is not unique), as are integers beyond 2^53 - 1, keys that are
@@ -28,7 +27,7 @@ def dump_canonical(obj: Any) -> bytes:
         raise RejectedError("canonical.type", f"text is not valid Unicode: {error}") from error
 
 
-def load_strict(raw: bytes, *, limit: int, rule: str, path: str = "") -> Any:
+def load_strict(raw: bytes, *, limit: int, rule: str, path: str = "") -> object:
     """Parse JSON with limits: size, UTF-8, no duplicate keys, no floats, no NaN.
 
     Args:
@@ -58,7 +57,7 @@ def sha256_hex(raw: bytes) -> str:
     return hashlib.sha256(raw).hexdigest()
 
 
-def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _no_duplicates(pairs: list[tuple[str, object]]) -> dict[str, object]:
     result = dict(pairs)
     if len(result) != len(pairs):
         seen: set[str] = set()
@@ -69,11 +68,11 @@ def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return result
 
 
-def _no_number(text: str) -> Any:
+def _no_number(text: str) -> object:
     raise ValueError(f"number {text!r} is not an integer")
 
 
-def _check(value: Any, where: str) -> None:
+def _check(value: object, where: str) -> None:
     if value is None or isinstance(value, (bool, str)):
         return
     if isinstance(value, int):

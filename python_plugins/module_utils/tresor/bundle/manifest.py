@@ -10,7 +10,6 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
 
 from .canonical import dump_canonical, load_strict, sha256_hex
 from .errors import RejectedError
@@ -33,6 +32,7 @@ MAX_MANIFEST_BYTES = 64 * 1024 * 1024
 MAX_PARTS = 1_000
 MAX_FILES = 500_000
 MAX_FILE_BYTES = 2**43  # 8 TiB
+MAX_SHARDS = 8_192
 SCOPES = ("product", "lab")
 PART_TYPES = (
     "wheels",
@@ -184,14 +184,14 @@ _NAME_OR_SCHEMA = re.compile(r"bundle/v1")
 class _Fields:
     """Reads the keys of one object; what nobody asked for is an error in :meth:`done`."""
 
-    def __init__(self, data: Any, where: str) -> None:
+    def __init__(self, data: object, where: str) -> None:
         if not isinstance(data, dict):
             raise RejectedError("manifest.type", "must be an object", where)
-        self.data: dict[str, Any] = data
+        self.data: dict[str, object] = data
         self.where = where
         self.seen: set[str] = set()
 
-    def _get(self, key: str) -> Any:
+    def _get(self, key: str) -> object:
         self.seen.add(key)
         if key not in self.data:
             raise RejectedError("manifest.missing", "required key is absent", f"{self.where}.{key}")
@@ -246,17 +246,19 @@ class _Fields:
     def child(self, key: str) -> _Fields:
         return _Fields(self._get(key), f"{self.where}.{key}")
 
-    def items(self, key: str, low: int, high: int) -> list[Any]:
+    def items(self, key: str, low: int, high: int) -> list[object]:
         value = self._get(key)
         if not isinstance(value, list) or not low <= len(value) <= high:
             raise self._wrong(key, f"a list of {low} to {high} items")
         return value
 
     def texts(self, key: str, low: int = 0) -> tuple[str, ...]:
-        values = self.items(key, low, 100)
-        if not all(isinstance(value, str) and 1 <= len(value) <= 100 for value in values):
-            raise self._wrong(key, "a list of short texts")
-        return tuple(values)
+        found = []
+        for value in self.items(key, low, MAX_SHARDS):
+            if not isinstance(value, str) or not 1 <= len(value) <= 100:
+                raise self._wrong(key, "a list of short texts")
+            found.append(value)
+        return tuple(found)
 
     def done(self) -> None:
         unknown = sorted(set(self.data) - self.seen)
@@ -325,7 +327,8 @@ def _file(fields: _Fields) -> FileEntry:
     check_path(path)
     size = fields.integer("size", 0, MAX_FILE_BYTES)
     sha256 = fields.text("sha256", _SHA256)
-    shard_size, shards = 0, ()
+    shard_size = 0
+    shards: tuple[str, ...] = ()
     if fields.has("shards"):
         child = fields.child("shards")
         shard_size = child.integer("size", 1024, 2**40)

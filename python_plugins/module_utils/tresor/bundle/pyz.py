@@ -8,7 +8,7 @@ from __future__ import annotations
 import io
 import zipfile
 from collections.abc import Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from .canonical import sha256_hex
 from .errors import UsageError
@@ -29,8 +29,12 @@ from tresor.bundle.importer import main
 sys.exit(main())
 '''
 _WANTED = ("tuf", "securesystemslib", "urllib3")
-# Code that the importer never runs: repository writing, cloud signers' optional parts, test helpers.
-_DROPPED = ("tuf/repository/", "urllib3/contrib/emscripten/")
+# Code that the importer never runs.
+_DROPPED = (
+    "tuf/repository/",
+    "urllib3/contrib/emscripten/",
+    "securesystemslib/_vendor/ed25519/test_data/",
+)
 _OWN_LEFT_OUT = {"signing.py", "pyz.py"}
 
 
@@ -81,6 +85,11 @@ def _vendored(wheels: Sequence[Path]) -> dict[str, bytes]:
                 if path.endswith((".so", ".pyd", ".pth")) or ".data/" in path:
                     raise UsageError("pyz.wheels", "wheel is not pure Python", f"{name}: {path}")
                 members[path] = archive.read(info)
+    # zipimport of Python 3.11 finds no package in a folder without __init__.py.
+    for path in [path for path in members if path.endswith(".py")]:
+        for folder in PurePosixPath(path).parents:
+            if str(folder) != ".":
+                members.setdefault(f"{folder}/__init__.py", b"")
     return members
 
 

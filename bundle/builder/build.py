@@ -1,0 +1,192 @@
+"""One build from spec, locks and working tree; with or without repairing outdated locks."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime
+from pathlib import Path
+
+from bundle.builder import debs
+from bundle.builder.assemble import Built, assemble, manifest
+from bundle.builder.content import Maker, PartContent
+from bundle.builder.errors import GoneError, LockError, SpecError
+from bundle.builder.lock import HEADER, HeaderLock, LockDir, PartLock, next_header
+from bundle.builder.progress import Progress, say
+from bundle.builder.resolver import UNLOCKED_TYPES, Resolver, order
+from bundle.builder.spec import PartSpec
+
+IMPORTER = "importer"  # name of the build environment whose wheels travel in the importer
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How to build.
+
+    Attributes:
+        out: parent of the folder ``bundle``.
+        keys: signing keys, or None.
+        scopes: parts of which scopes are carried.
+        relock_missing: resolve a debs part afresh when the mirror has moved on.
+        serial: overrides the lock's serial number.
+        verify: read every content again.
+    """
+
+    out: Path
+    keys: Path | None
+    scopes: tuple[str, ...]
+    relock_missing: bool
+    serial: int | None
+    verify: bool
+
+
+def load_locks(resolver: Resolver, folder: LockDir) -> tuple[HeaderLock, dict[str, PartLock]]:
+    """Return header and locks of all parts, in step with the spec.
+
+    Raises:
+        LockError: one is missing or belongs to an older spec.
+    """
+    header = folder.header()
+    if header is None:
+        raise LockError(f"{folder.path(HEADER)} is missing: run 'python -m bundle.builder lock'")
+    locks: dict[str, PartLock] = {}
+    for part in resolver.spec.parts:
+        if part.type in UNLOCKED_TYPES:
+            continue
+        lock = folder.read(part.name)
+        if lock is None or lock.inputs != resolver.inputs(part):
+            state = "has no lock" if lock is None else "changed in the spec since it was locked"
+            raise LockError(
+                f"part {part.name} {state}: run 'python -m bundle.builder lock --part "
+                f"{part.name}' and review the diff of {folder.path(part.name)}"
+            )
+        locks[part.name] = lock
+    return header, locks
+
+
+def needed_parts(resolver: Resolver, scopes: tuple[str, ...]) -> list[PartSpec]:
+    """Return the parts to fetch: those carried, and what building them takes."""
+    carried = [part for part in resolver.spec.parts if part.carried and part.scope in scopes]
+    tools = {part.want["convert"]["environment"] for part in carried if "convert" in part.want}
+    return order([*carried, *(resolver.spec.part(name) for name in sorted(tools | {IMPORTER}))])
+
+
+def fetch_all(
+    resolver: Resolver,
+    locks: dict[str, PartLock],
+    scopes: tuple[str, ...],
+    *,
+    relock_missing: bool = False,
+) -> list[str]:
+    """Bring everything into the cache; return the parts whose lock was replaced in ``locks``.
+
+    Raises:
+        GoneError: a debs part is no longer offered, and ``relock_missing`` is off.
+    """
+    renewed: list[str] = []
+    for part in needed_parts(resolver, scopes):
+        lock = locks.get(part.name)
+        if lock is None:
+            continue
+        try:
+            resolver.fetch(part, lock)
+        except GoneError as error:
+            if not relock_missing:
+                raise
+            locks[part.name] = _relock(resolver, part, lock, error)
+            resolver.fetch(part, locks[part.name])
+            renewed.append(part.name)
+    return renewed
+
+
+def _relock(resolver: Resolver, part: PartSpec, lock: PartLock, error: GoneError) -> PartLock:
+    if all(resolver.store.has(entry.blob) for entry in lock.files):
+        say(
+            f"{part.name}: all packages are as locked; the mirror's release files are newer and "
+            "travel instead of the locked ones (this build only)"
+        )
+        mirror = debs.open_mirror(part.want, resolver.context.cache)
+        return debs.renew_evidence(lock, mirror, resolver.store)
+    say(f"RELOCKED for this build only: {error}")
+    return resolver.resolve(part, {})
+
+
+def effective_header(
+    header: HeaderLock, locks: Mapping[str, PartLock], renewed: list[str], serial: int | None
+) -> HeaderLock:
+    """Return the header of this build; a build with replaced locks says so in its id."""
+    if serial is not None:
+        header = header.with_serial(serial)
+    if renewed:
+        text = "".join(f"{name} {locks[name].digest()}\n" for name in sorted(renewed))
+        header = replace(
+            header, id=f"{header.id}+relock.{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+        )
+    return header
+
+
+def build(resolver: Resolver, folder: LockDir, options: Options, now: datetime) -> Built:
+    """Build a bundle.
+
+    Args:
+        resolver: the spec and the clients.
+        folder: lock files.
+        options: how to build.
+        now: the present time; it only decides whether the locks are too old to be of use.
+
+    Raises:
+        BuilderError: the message says what and what to do; the former bundle stays in place.
+    """
+    header, locks = load_locks(resolver, folder)
+    renewed = fetch_all(resolver, locks, options.scopes, relock_missing=options.relock_missing)
+    header = effective_header(header, locks, renewed, options.serial)
+    if header.expires <= now:
+        header = _expired(header, resolver.spec.valid_days, options, now)
+    carried = [
+        part for part in resolver.spec.parts if part.carried and part.scope in options.scopes
+    ]
+    if not carried:
+        raise SpecError(f"the spec has no part of scope {', '.join(options.scopes)}")
+    maker = Maker(resolver, header, locks)
+    contents: list[PartContent] = []
+    with Progress("prepare parts", len(carried)) as progress:
+        for part in carried:
+            contents.append(maker.make(part))
+            progress.add()
+    raw = manifest(header, resolver.spec.audience, contents)
+    built = assemble(
+        raw,
+        contents,
+        locks[IMPORTER],
+        resolver.store,
+        options.out,
+        keys=options.keys,
+        verify=options.verify,
+    )
+    _write_effective(options.out / "lock", folder, header, locks)
+    return built
+
+
+def _expired(header: HeaderLock, valid_days: int, options: Options, now: datetime) -> HeaderLock:
+    if not options.relock_missing:
+        raise LockError(
+            f"the locks' header expired at {header.expires:%Y-%m-%d}, no importer would take the "
+            "bundle: run 'python -m bundle.builder lock --upgrade', or build with --relock-missing"
+        )
+    say(f"RELOCKED for this build only: the header expired at {header.expires:%Y-%m-%d}")
+    fresh = next_header(None, now, valid_days)
+    return replace(fresh, id=f"{header.id.partition('+')[0]}+relock", serial=header.serial)
+
+
+def _write_effective(
+    place: Path, folder: LockDir, header: HeaderLock, locks: Mapping[str, PartLock]
+) -> None:
+    """Write the locks this build really used beside the bundle."""
+    effective = LockDir(place, folder.schema)
+    for name in effective.names():
+        if name not in locks:
+            effective.remove(name)
+    for name, lock in locks.items():
+        effective.write(name, lock.dump())
+    effective.write(HEADER, header.dump())

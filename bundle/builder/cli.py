@@ -1,0 +1,131 @@
+"""Command line: ``python -m bundle.builder {lock,fetch,build,show}`` from the repository root."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+from bundle.builder import build, show
+from bundle.builder.assemble import create_keys, describe
+from bundle.builder.blobs import BlobStore
+from bundle.builder.context import Context, default_context, exclusive
+from bundle.builder.errors import BuilderError
+from bundle.builder.lock import LockDir
+from bundle.builder.progress import say
+from bundle.builder.resolver import Resolver, lock_all
+from bundle.builder.spec import load_spec
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m bundle.builder",
+        description="Make a bundle on the connected side: spec -> lock -> fetch -> build.",
+    )
+    commands = parser.add_subparsers(dest="command", required=True)
+    lock = commands.add_parser("lock", help="resolve the spec into bundle/lock")
+    lock.add_argument("--part", action="append", default=[], help="only this part (repeatable)")
+    lock.add_argument(
+        "--upgrade", action="store_true", help="resolve again although the spec did not change"
+    )
+    fetch = commands.add_parser("fetch", help="bring what the locks name into the cache")
+    build = commands.add_parser("build", help="fetch, then write OUT/bundle")
+    build.add_argument("--out", type=Path, default=Path("build/medium"), help="default %(default)s")
+    build.add_argument("--keys", type=Path, help="folder of signing keys; unsigned without it")
+    build.add_argument(
+        "--lab-keys",
+        action="store_true",
+        help="create keys in the folder --keys when it has none: one unencrypted key per role, "
+        "for labs only",
+    )
+    build.add_argument(
+        "--relock-missing",
+        action="store_true",
+        help="resolve Debian parts afresh, for this build only, if the mirror dropped a version",
+    )
+    build.add_argument("--serial", type=int, help="serial number instead of the lock's")
+    build.add_argument(
+        "--verify-cache", action="store_true", help="read every cached content again"
+    )
+    show = commands.add_parser("show", help="parts, counts and sizes of the locks or a bundle")
+    show.add_argument("bundle", nargs="?", type=Path, help="folder of a built bundle")
+    for command in (lock, fetch, build, show):
+        command.add_argument("--spec", type=Path, help="folder of the spec")
+        command.add_argument("--lock-dir", type=Path, help="folder of the locks")
+    for command in (lock, fetch, build):
+        command.add_argument("--cache", type=Path, help="default $TRESOR_CACHE")
+        command.add_argument("--jobs", type=int, default=3, help="downloads at a time")
+    for command in (fetch, build):
+        command.add_argument(
+            "--scope",
+            choices=("product", "lab"),
+            default="lab",
+            help="product: leave lab-only parts out; lab: everything (default)",
+        )
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; return 0, or 2 with a message on stderr."""
+    args = _parser().parse_args(argv)
+    context = default_context()
+    if getattr(args, "cache", None):
+        context = replace(context, cache=args.cache.absolute())
+    context = replace(context, jobs=getattr(args, "jobs", context.jobs))
+    try:
+        return _dispatch(args, context)
+    except BuilderError as error:
+        sys.stderr.write(f"bundle: error: {error}\n")
+        return 2
+    except KeyboardInterrupt:
+        sys.stderr.write("bundle: interrupted; what is fetched stays, run again to continue\n")
+        return 130
+
+
+def _dispatch(args: argparse.Namespace, context: Context) -> int:
+    if args.command == "show" and args.bundle:
+        sys.stdout.write(show.show_bundle(args.bundle) + "\n")
+        return 0
+    spec_dir = args.spec or context.root / "bundle/spec"
+    spec = load_spec(spec_dir, context.schema_dir / "spec.schema.json")
+    folder = LockDir(
+        args.lock_dir or context.root / "bundle/lock", context.schema_dir / "lock.schema.json"
+    )
+    if args.command == "show":
+        scopes = {part.name: part.scope for part in spec.parts}
+        sys.stdout.write(show.show_locks(folder, scopes) + "\n")
+        return 0
+    with exclusive(context.cache):
+        return _work(args, Resolver(context, spec, BlobStore(context.cache)), folder)
+
+
+def _work(args: argparse.Namespace, resolver: Resolver, folder: LockDir) -> int:
+    if args.command == "lock":
+        changed = lock_all(resolver, folder, only=args.part, upgrade=args.upgrade)
+        say(f"changed locks: {', '.join(changed)}" if changed else "every lock is current")
+        return 0
+    scopes_wanted = ("product", "lab") if args.scope == "lab" else ("product",)
+    if args.command == "fetch":
+        _, locks = build.load_locks(resolver, folder)
+        build.fetch_all(resolver, locks, scopes_wanted)
+        say("everything the locks name is in the cache")
+        return 0
+    if args.lab_keys:
+        if args.keys is None:
+            raise BuilderError("--lab-keys needs --keys FOLDER, where the keys are or shall be")
+        create_keys(args.keys)
+    options = build.Options(
+        out=args.out.absolute(),
+        keys=args.keys.absolute() if args.keys else None,
+        scopes=scopes_wanted,
+        relock_missing=args.relock_missing,
+        serial=args.serial,
+        verify=args.verify_cache,
+    )
+    built = build.build(resolver, folder, options, datetime.now(UTC))
+    describe(built)
+    sys.stdout.write(built.to_json() + "\n")
+    return 0

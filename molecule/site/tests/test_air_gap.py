@@ -1,0 +1,55 @@
+"""Nothing leaves the site: tried from every host with a tool that configured nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from conftest import internet_counter
+from testinfra.host import Host
+
+SITE = ("bastion", "gateway1", "gpu1", "gpu2", "vector1", "ops1")
+TARGETS = ("203.0.113.10", "2001:db8:53::10")
+
+
+@pytest.mark.parametrize("name", SITE)
+def test_no_packet_reaches_the_internet(name: str, connect: Callable[[str], Host]) -> None:
+    host = connect(name)
+    before = internet_counter()["packets"]
+    for target in TARGETS:
+        for port in (53, 80, 443):
+            done = host.run(f"timeout 2 bash -c 'exec 3<>/dev/tcp/{target}/{port}'")
+            assert done.rc != 0, f"{name} connected to {target}:{port}"
+        host.run(f"timeout 1 ping -c 1 {target}")
+    assert internet_counter()["packets"] == before
+
+
+@pytest.mark.parametrize("name", SITE)
+def test_every_policy_is_drop(name: str, connect: Callable[[str], Host]) -> None:
+    host = connect(name)
+    for command in ("iptables-save", "ip6tables-save"):
+        rules = host.check_output(f"{command} -t filter")
+        for chain in ("INPUT", "FORWARD", "OUTPUT"):
+            assert f":{chain} DROP" in rules
+
+
+def test_hosts_do_not_reach_each_other(connect: Callable[[str], Host]) -> None:
+    for source, target in (("gpu1", "198.51.100.32"), ("ops1", "198.51.100.31")):
+        for port in (22, 8100):
+            done = connect(source).run(f"timeout 2 bash -c 'exec 3<>/dev/tcp/{target}/{port}'")
+            assert done.rc != 0, f"{source} connected to {target}:{port}"
+
+
+def test_only_the_gateway_user_reaches_the_engines(connect: Callable[[str], Host]) -> None:
+    gateway = connect("gateway1")
+    probe = "timeout 3 bash -c 'exec 3<>/dev/tcp/198.51.100.31/8100'"
+    assert gateway.run(f"runuser -u tresor-gateway -- {probe}").rc == 0
+    assert gateway.run(f"runuser -u www-data -- {probe}").rc != 0
+    assert gateway.run(probe).rc != 0
+
+
+def test_dropped_packets_are_logged(connect: Callable[[str], Host]) -> None:
+    host = connect("vector1")
+    host.run("timeout 1 bash -c 'exec 3<>/dev/tcp/203.0.113.10/4711'")
+    logged = host.run("journalctl -n 200 --no-pager; cat /var/log/ulog/* /var/log/tresor/firewall/* 2>/dev/null")
+    assert "DPT=4711" in logged.stdout

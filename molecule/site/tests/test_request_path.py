@@ -1,0 +1,102 @@
+"""The request path as a user at the company sees it: plain curl against the public name."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from testinfra.host import Host
+
+URL = "https://llm.site.example"
+MODEL = "smollm2-135m-instruct"
+
+
+@pytest.fixture(scope="module")
+def curl(connect: Callable[[str], Host]) -> Callable[..., tuple[int, Any]]:
+    company = connect("company1")
+    bastion = connect("bastion")
+    ca = bastion.check_output("cat /etc/tresor/pki/ca.crt")
+    company.run_test(f"cat > /tmp/site-ca.crt <<'PEM'\n{ca}\nPEM")
+
+    def call(path: str, *, token: str | None = None, body: Any = None) -> tuple[int, Any]:
+        command = "curl -sS --max-time 60 --cacert /tmp/site-ca.crt -w '\\n%{http_code}' "
+        if token:
+            command += f"-H 'Authorization: Bearer {token}' "
+        if body is not None:
+            command += f"-H 'Content-Type: application/json' -d '{json.dumps(body)}' "
+        text, _, status = company.check_output(command + URL + path).rpartition("\n")
+        try:
+            return int(status), json.loads(text)
+        except json.JSONDecodeError:
+            return int(status), text
+
+    return call
+
+
+def chat(**extra: Any) -> dict[str, Any]:
+    messages = [{"role": "user", "content": "Say hello."}]
+    return {"model": MODEL, "messages": messages, "max_tokens": 8, **extra}
+
+
+def test_chat_and_completions_answer(
+    curl: Callable[..., tuple[int, Any]], token: Callable[[str], str]
+) -> None:
+    alice = token("alice")
+    status, answer = curl("/v1/chat/completions", token=alice, body=chat())
+    assert status == 200
+    assert answer["choices"][0]["message"]["content"].strip()
+    body = {"model": MODEL, "prompt": "The capital of France is", "max_tokens": 8}
+    status, answer = curl("/v1/completions", token=alice, body=body)
+    assert status == 200
+    assert answer["choices"][0]["text"].strip()
+
+
+def test_models_show_only_what_the_user_may_use(
+    curl: Callable[..., tuple[int, Any]], token: Callable[[str], str]
+) -> None:
+    status, listing = curl("/v1/models", token=token("alice"))
+    assert status == 200
+    assert MODEL in {entry["id"] for entry in listing["data"]}
+    status, listing = curl("/v1/models", token=token("bob"))
+    assert (status, listing.get("data", [])) in {(200, ()), (403, ())} or not listing.get("data")
+
+
+def test_no_token_is_refused_in_the_openai_shape(curl: Callable[..., tuple[int, Any]]) -> None:
+    status, answer = curl("/v1/chat/completions", body=chat())
+    assert status == 401
+    assert set(answer["error"]) >= {"message", "type", "param", "code"}
+
+
+def test_user_without_the_model_is_refused(
+    curl: Callable[..., tuple[int, Any]], token: Callable[[str], str]
+) -> None:
+    status, _ = curl("/v1/chat/completions", token=token("bob"), body=chat())
+    assert status in {403, 404}
+
+
+@pytest.mark.parametrize(
+    "path", ["/metrics", "/tokenize", "/invocations", "/pooling", "/version", "/docs", "/internal/authorize"]
+)
+def test_side_routes_do_not_exist(
+    path: str, curl: Callable[..., tuple[int, Any]], token: Callable[[str], str]
+) -> None:
+    status, _ = curl(path, token=token("alice"), body={})
+    assert status in {403, 404}
+
+
+def test_engine_does_not_answer_without_a_client_certificate(connect: Callable[[str], Host]) -> None:
+    gateway = connect("gateway1")
+    base = "runuser -u tresor-gateway -- curl -sS --max-time 10 --cacert /etc/tresor/pki/ca.crt"
+    refused = gateway.run(f"{base} https://gpu1.site.example:8100/v1/models")
+    assert refused.rc != 0
+    assert MODEL not in refused.stdout
+
+
+def test_store_does_not_answer_without_a_client_certificate(connect: Callable[[str], Host]) -> None:
+    done = connect("gpu1").run(
+        "curl -sS -o /dev/null -w '%{http_code}' --max-time 5 --cacert /etc/tresor/pki/ca.crt "
+        "https://bastion1.site.example:8443/release.json"
+    )
+    assert done.rc != 0 or done.stdout in {"400", "403"}

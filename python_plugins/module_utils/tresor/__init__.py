@@ -1,0 +1,3 @@
+"""What Tresor's modules and tools share; pure logic in a package per topic."""
+
+from __future__ import annotations

@@ -1,0 +1,1 @@
+"""Checks of the request path with real requests, forged tokens included."""

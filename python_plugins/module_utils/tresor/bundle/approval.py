@@ -1,0 +1,181 @@
+"""Approval: different people sign the bundle's digest with their own SSH keys.
+
+``ssh-keygen -Y`` does the cryptography (hardware keys included). Who may approve stands in an
+``allowed_signers`` file that only root may write.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+import stat
+import subprocess
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from .errors import EnvironmentNotReadyError, RejectedError, UsageError
+from .layout import write_atomic
+
+NAMESPACE = "tresor-approve"
+DEFAULT_ALLOWED_SIGNERS = Path("/etc/tresor/approvers/allowed_signers")
+REQUIRED_APPROVALS = 2
+_PERSON = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}")
+_GOOD = re.compile(r'Good "[^"]+" signature for (\S+) with (\S+) key (SHA256:\S+)')
+_TIMEOUT_S = 120  # time to touch a hardware key
+
+
+@dataclass(frozen=True, slots=True)
+class Approval:
+    """A verified signature: who, and the fingerprint of the key."""
+
+    person: str
+    key: str
+
+
+def statement(bundle_sha256: str) -> bytes:
+    """Return the bytes that an approver signs."""
+    return f"sha256:{bundle_sha256}\n".encode()
+
+
+def sign(bundle_sha256: str, key: Path) -> bytes:
+    """Sign with a private key file (or the handle of a hardware key).
+
+    Raises:
+        UsageError: rule ``approval.key``.
+    """
+    with tempfile.TemporaryDirectory(prefix="tresor-approve-") as folder:
+        message = Path(folder) / "digest"
+        message.write_bytes(statement(bundle_sha256))
+        result = _ssh_keygen(["-Y", "sign", "-q", "-f", str(key), "-n", NAMESPACE, str(message)])
+        if result.returncode != 0:
+            reason = result.stderr.strip().splitlines() or ["no reason given"]
+            raise UsageError("approval.key", f"cannot sign: {reason[-1]}", str(key))
+        return message.with_name("digest.sig").read_bytes()
+
+
+def verify(bundle_sha256: str, person: str, signature: Path, allowed_signers: Path) -> Approval:
+    """Check one signature against the list of those who may approve.
+
+    Raises:
+        RejectedError: ``approval.signature``, ``approval.person``.
+        EnvironmentNotReadyError: ``approval.allowed-signers``.
+    """
+    check_person(person)
+    _check_list(allowed_signers)
+    result = _ssh_keygen(
+        ["-Y", "verify", "-f", str(allowed_signers), "-I", person, "-n", NAMESPACE,
+         "-s", str(signature)],
+        statement(bundle_sha256).decode(),
+    )  # fmt: skip
+    match = _GOOD.search(result.stdout)
+    if result.returncode != 0 or not match or match[1] != person:
+        raise RejectedError(
+            "approval.signature",
+            f"signature of {person!r} is not valid for this bundle. The key must stand in "
+            f'{allowed_signers} for this person with namespaces="{NAMESPACE}"',
+            signature.name,
+        )
+    return Approval(person, match[3])
+
+
+def add(
+    folder: Path, bundle_sha256: str, person: str, signature: bytes, allowed_signers: Path
+) -> Approval:
+    """Verify a signature and keep it as ``<person>.sig``.
+
+    Raises:
+        RejectedError, EnvironmentNotReadyError: see :func:`verify`; also ``approval.same-key``.
+    """
+    check_person(person)
+    with tempfile.TemporaryDirectory(prefix="tresor-approve-") as temporary:
+        candidate = Path(temporary) / f"{person}.sig"
+        candidate.write_bytes(signature)
+        approval = verify(bundle_sha256, person, candidate, allowed_signers)
+    for other in collect(folder, bundle_sha256, allowed_signers):
+        if other.key == approval.key and other.person != person:
+            raise RejectedError(
+                "approval.same-key", f"{other.person} approved with the same key", person
+            )
+    write_atomic(folder / f"{person}.sig", signature, 0o600)
+    return approval
+
+
+def collect(folder: Path, bundle_sha256: str, allowed_signers: Path) -> list[Approval]:
+    """Verify all signatures kept for a bundle, again.
+
+    Raises:
+        RejectedError, EnvironmentNotReadyError: see :func:`verify`.
+    """
+    if not folder.is_dir():
+        return []
+    return [
+        verify(bundle_sha256, path.stem, path, allowed_signers)
+        for path in sorted(folder.glob("*.sig"))
+    ]
+
+
+def require(approvals: list[Approval]) -> None:
+    """Refuse less than two people with two keys.
+
+    Raises:
+        RejectedError: rule ``approval.count``.
+    """
+    people = {approval.person.casefold() for approval in approvals}
+    keys = {approval.key for approval in approvals}
+    if len(people) < REQUIRED_APPROVALS or len(keys) < REQUIRED_APPROVALS:
+        names = ", ".join(sorted(approval.person for approval in approvals)) or "nobody"
+        raise RejectedError(
+            "approval.count",
+            f"approved by {names}: {REQUIRED_APPROVALS} different people with different keys are "
+            "needed. Next: importer.pyz approve --key FILE --person NAME",
+        )
+
+
+def check_person(person: str) -> None:
+    """Refuse names that could be a pattern or a path.
+
+    Raises:
+        UsageError: rule ``approval.person``.
+    """
+    if not _PERSON.fullmatch(person):
+        raise UsageError("approval.person", f"{person!r} is not a name (A-Za-z0-9._@-)")
+
+
+def _check_list(path: Path) -> None:
+    try:
+        info = path.stat()
+    except OSError as error:
+        raise EnvironmentNotReadyError(
+            "approval.allowed-signers",
+            f"cannot read the list of approvers: {error.strerror}; write lines "
+            f"'name namespaces=\"{NAMESPACE}\" ssh-ed25519 AAAA…'",
+            str(path),
+        ) from error
+    if not stat.S_ISREG(info.st_mode) or info.st_mode & 0o022:
+        raise EnvironmentNotReadyError(
+            "approval.allowed-signers",
+            f"mode is {stat.S_IMODE(info.st_mode):04o}: others could add themselves; chmod 0644",
+            str(path),
+        )
+
+
+def _ssh_keygen(arguments: list[str], stdin: str = "") -> subprocess.CompletedProcess[str]:
+    program = shutil.which("ssh-keygen")
+    if program is None:
+        raise EnvironmentNotReadyError(
+            "environment.ssh-keygen", "ssh-keygen is not installed (package openssh-client)"
+        )
+    try:
+        return subprocess.run(
+            [program, *arguments],
+            input=stdin,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=_TIMEOUT_S,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise EnvironmentNotReadyError(
+            "approval.timeout", f"ssh-keygen gave no answer in {_TIMEOUT_S} s (hardware key?)"
+        ) from error

@@ -1,0 +1,102 @@
+"""First contact: Ansible's environment on the bastion, from the active release, offline."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from . import uv
+from .canonical import dump_canonical, sha256_hex
+from .errors import EnvironmentNotReadyError, RejectedError
+from .layout import Store, write_atomic
+from .release import RELEASE_FILE
+
+ENVIRONMENT = "ansible"
+TOOLS = "wheels-tools"
+MARKER = ".tresor-environment.json"
+_WARM = "import ansible.cli.playbook, ansible.executor.task_executor"
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where the environment goes; tests move it."""
+
+    prefix: Path = Path("/opt/tresor")
+    command: Path | None = Path("/usr/local/bin/tresor")
+    python: Path = Path("/usr/bin/python3")
+
+
+def bootstrap(store: Store, places: Places) -> tuple[Path, bool]:
+    """Make ``/opt/tresor/ansible/<version>-<req8>`` and point ``current`` and ``tresor`` at it.
+
+    Returns:
+        The environment, and whether anything changed.
+
+    Raises:
+        EnvironmentNotReadyError: no active release, no Python, uv failed.
+        RejectedError: the release does not carry what is needed.
+    """
+    environment = _environment(store)
+    folder = places.prefix / ENVIRONMENT
+    release = folder / f"{environment['version']}-{environment['requirements_sha256'][:8]}"
+    changed = False
+    if not _is_complete(release, environment["requirements_sha256"]):
+        _install(store.current / "tree", environment, release, places.python)
+        changed = True
+    changed |= uv.link(folder / "current", Path(release.name))
+    if places.command is not None:
+        changed |= uv.link(places.command, folder / "current" / "bin" / "tresor")
+    return release, changed
+
+
+def _environment(store: Store) -> dict[str, str]:
+    try:
+        record = json.loads((store.current / RELEASE_FILE).read_bytes())["tresor_release"]
+    except OSError as error:
+        raise EnvironmentNotReadyError(
+            "state.release", "no release is active; import, approve and activate a bundle first"
+        ) from error
+    environment = record["environments"].get(ENVIRONMENT)
+    if environment is None:
+        raise RejectedError("content.wheels", f"the release has no part wheels-{ENVIRONMENT}")
+    return {str(key): str(value) for key, value in environment.items()}
+
+
+def _install(tree: Path, environment: dict[str, str], release: Path, python: Path) -> None:
+    uv.check_python(python, environment["python"])
+    if release.exists():
+        shutil.rmtree(release)  # without a marker: what a killed run left behind
+    release.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+    part = tree / environment["part"]
+    requirements = part / "requirements.txt"
+    if sha256_hex(requirements.read_bytes()) != environment["requirements_sha256"]:
+        raise RejectedError("content.digest", "is not what was imported", str(requirements))
+    with tempfile.TemporaryDirectory(prefix=".bootstrap-", dir=release.parent) as temporary:
+        program = _extract(tree / TOOLS, Path(temporary))
+        tool = uv.Uv(program, Path(temporary) / "cache")
+        tool.make(release, python, part, requirements, link_mode="hardlink")
+    # Compiled now, by use: the first run is as fast as the second, and the tree stays as it is.
+    uv.run([str(release / "bin" / "python"), "-c", _WARM])
+    marker = {"requirements_sha256": environment["requirements_sha256"], "name": ENVIRONMENT}
+    write_atomic(release / MARKER, dump_canonical(marker) + b"\n")
+
+
+def _extract(part: Path, target: Path) -> Path:
+    wheels = sorted(part.glob("uv-*.whl"))
+    if len(wheels) != 1:
+        raise RejectedError(
+            "content.wheels", f"expected one uv wheel, found {len(wheels)}", part.name
+        )
+    requirements = (part / "requirements.txt").read_text(encoding="utf-8")
+    return uv.extract(wheels[0], requirements, target)
+
+
+def _is_complete(release: Path, requirements_sha256: str) -> bool:
+    try:
+        marker = json.loads((release / MARKER).read_bytes())
+    except (OSError, ValueError):
+        return False
+    return bool(marker.get("requirements_sha256") == requirements_sha256)

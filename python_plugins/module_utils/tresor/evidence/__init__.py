@@ -1,0 +1,1 @@
+"""Checks, and the evidence report that verify writes from them."""

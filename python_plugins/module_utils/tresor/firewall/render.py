@@ -1,0 +1,153 @@
+"""Render a host's rules as text for iptables-restore and ip6tables-restore.
+
+Pure: rules in, text out. The lines stand in the form in which iptables-save prints them back, so
+that a reader can compare the file with the running rules line by line. Everything that no line
+accepts is logged (NFLOG, limited) and dropped by a counted rule.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Final
+
+from .rule import Rule, RuleError
+
+NFLOG_GROUP: Final = 5
+"""The group that ulogd listens to; set in the role's ulogd.conf too."""
+LOG_RATE: Final = "10/sec"
+LOG_BURST: Final = 50
+CHAINS: Final = {"INPUT": "in", "FORWARD": "forward", "OUTPUT": "out"}
+
+_LINK_MANAGEMENT_OUT: Final = (131, 132, 143)
+"""MLD reports: a switch that watches them would otherwise stop neighbour discovery."""
+_LINK_MANAGEMENT_IN: Final = (130,)
+_NEIGHBOUR_DISCOVERY: Final = (135, 136)
+"""Solicitation and advertisement. Router messages and redirects stay out: addresses and routes
+of a site are fixed."""
+
+
+def render(rules: Iterable[Rule], family: str, uids: Mapping[str, int]) -> str:
+    """Return the rules of one family, `ipv4` or `ipv6`, as a file of the filter table.
+
+    `uids` maps each user that a rule names to its number on this host; raises RuleError for a
+    user that is not in it.
+    """
+    known = list(dict.fromkeys(rules))
+    lines = [
+        "*filter",
+        *(f":{chain} DROP [0:0]" for chain in CHAINS),
+        *_base("INPUT", family),
+        *(_flow_line(rule, uids) for rule in known if rule.direction == "in"),
+        *_rest("INPUT"),
+        *_rest("FORWARD"),
+        *_base("OUTPUT", family),
+        *(_flow_line(rule, uids) for rule in known if rule.direction == "out"),
+        *_rest("OUTPUT"),
+        "COMMIT",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def render_tracking() -> str:
+    """Return rules that drop nothing and only start connection tracking.
+
+    They are loaded before the first real rules, so that the connections that exist by then are
+    known as established. Without them the answer to the very command that loads the rules would
+    be the first packet the tracker sees, belong to no flow, and be dropped.
+    """
+    lines = [
+        "*filter",
+        *(f":{chain} ACCEPT [0:0]" for chain in CHAINS),
+        *(
+            f"-A {chain} -m conntrack --ctstate RELATED,ESTABLISHED {_comment('base:tracking')} "
+            "-j ACCEPT"
+            for chain in ("INPUT", "OUTPUT")
+        ),
+        "COMMIT",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def render_open() -> str:
+    """Return the rules of a host without a firewall: everything is accepted."""
+    return "\n".join(["*filter", *(f":{chain} ACCEPT [0:0]" for chain in CHAINS), "COMMIT", ""])
+
+
+def _base(chain: str, family: str) -> Iterator[str]:
+    """Yield what every host needs whatever its flows are."""
+    where = CHAINS[chain]
+    interface = "-i" if chain == "INPUT" else "-o"
+    yield f"-A {chain} {interface} lo {_comment('base:loopback')} -j ACCEPT"
+    yield from _path_mtu(chain, family)
+    if family == "ipv6":
+        yield from _link_local(chain)
+    yield f"-A {chain} -m conntrack --ctstate INVALID {_comment(f'drop:{where}-invalid')} -j DROP"
+    yield (
+        f"-A {chain} -m conntrack --ctstate RELATED,ESTABLISHED {_comment('base:established')} "
+        "-j ACCEPT"
+    )
+
+
+def _path_mtu(chain: str, family: str) -> Iterator[str]:
+    """Yield the one ICMP error that must arrive even when the tracker has lost the connection."""
+    if chain != "INPUT":
+        return
+    if family == "ipv4":
+        yield f"-A INPUT -p icmp -m icmp --icmp-type 3/4 {_comment('base:path-mtu')} -j ACCEPT"
+    else:
+        error = "-p ipv6-icmp -m icmp6 --icmpv6-type 2"
+        yield f"-A INPUT {error} {_comment('base:path-mtu')} -j ACCEPT"
+
+
+def _link_local(chain: str) -> Iterator[str]:
+    """Yield what IPv6 needs on the link: a hop limit of 255 proves that no router passed it on."""
+    for kind in _NEIGHBOUR_DISCOVERY:
+        yield (
+            f"-A {chain} -p ipv6-icmp -m icmp6 --icmpv6-type {kind} -m hl --hl-eq 255 "
+            f"{_comment('base:neighbour')} -j ACCEPT"
+        )
+    if chain == "INPUT":
+        for kind in _LINK_MANAGEMENT_IN:
+            yield (
+                f"-A INPUT -s fe80::/10 -p ipv6-icmp -m icmp6 --icmpv6-type {kind} "
+                f"-m hl --hl-eq 1 {_comment('base:multicast')} -j ACCEPT"
+            )
+    else:
+        for kind in _LINK_MANAGEMENT_OUT:
+            yield (
+                f"-A OUTPUT -d ff02::/16 -p ipv6-icmp -m icmp6 --icmpv6-type {kind} "
+                f"-m hl --hl-eq 1 {_comment('base:multicast')} -j ACCEPT"
+            )
+
+
+def _flow_line(rule: Rule, uids: Mapping[str, int]) -> str:
+    chain, end = ("INPUT", "-s") if rule.direction == "in" else ("OUTPUT", "-d")
+    return (
+        f"-A {chain} {end} {rule.peer} -p {rule.proto} -m {rule.proto} --dport {rule.ports}"
+        f"{_owner(rule, uids)} -m conntrack --ctstate NEW {_comment(f'flow:{rule.flow}')} -j ACCEPT"
+    )
+
+
+def _owner(rule: Rule, uids: Mapping[str, int]) -> str:
+    if rule.user is None:
+        return ""
+    if rule.user not in uids:
+        raise RuleError(
+            f"the flow {rule.flow!r} is for the user {rule.user!r}, whom this host does not have; "
+            "create the user first, or change user of the flow in flows.yml"
+        )
+    return f" -m owner --uid-owner {uids[rule.user]}"
+
+
+def _rest(chain: str) -> Iterator[str]:
+    """Yield the end of a chain: log within limits, count, drop."""
+    name = f"drop:{CHAINS[chain]}"
+    yield (
+        f"-A {chain} -m limit --limit {LOG_RATE} --limit-burst {LOG_BURST} "
+        f'-j NFLOG --nflog-prefix "{name}" --nflog-group {NFLOG_GROUP}'
+    )
+    yield f"-A {chain} {_comment(name)} -j DROP"
+
+
+def _comment(text: str) -> str:
+    return f'-m comment --comment "{text}"'

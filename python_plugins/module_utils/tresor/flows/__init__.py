@@ -1,0 +1,3 @@
+"""The flow matrix at work: firewall rules, probes and the page for people."""
+
+from __future__ import annotations

@@ -1,0 +1,52 @@
+"""From the flow matrix to the rules of one host."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from .matrix import Flow, Peer
+
+
+@dataclass(frozen=True)
+class Rule:
+    """One opening of a host's firewall, for new connections of one family."""
+
+    flow: str
+    direction: str
+    """`in` or `out`, seen from the host."""
+    proto: str
+    peer: str
+    """The other end as a network with prefix length."""
+    ports: str
+    """The port or range at the end that answers."""
+    user: str | None
+    """The user whose processes may open the connection; None for any, and for `in`."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the rule as the plan holds it."""
+        return asdict(self)
+
+
+def host_rules(host: str, flows: Iterable[Flow], family: str) -> tuple[Rule, ...]:
+    """Return the rules of a host for `ipv4` or `ipv6`, in the order of the matrix.
+
+    A flow of a host with itself needs no rule: it never leaves the loopback interface.
+    """
+    rules: dict[Rule, None] = {}
+    for flow in flows:
+        if any(peer.name == host for peer in flow.sources):
+            for network in _others(host, flow.targets, family):
+                rules[Rule(flow.name, "out", flow.proto, network, flow.ports, flow.user)] = None
+        if any(peer.name == host for peer in flow.targets):
+            for network in _others(host, flow.sources, family):
+                rules[Rule(flow.name, "in", flow.proto, network, flow.ports, None)] = None
+    return tuple(rules)
+
+
+def _others(host: str, peers: Iterable[Peer], family: str) -> Iterator[str]:
+    for peer in peers:
+        network = peer.network(family)
+        if peer.name != host and network is not None:
+            yield str(network)

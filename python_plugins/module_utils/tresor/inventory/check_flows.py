@@ -1,0 +1,159 @@
+"""Cross-checks of the flow matrix."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from .check_models import placed_hosts
+from .check_network import FAMILIES, address, network
+from .document import KeyPath
+from .endpoints import Endpoint, Kind, parse_endpoint, parse_ports
+from .problems import Problem, one_of
+from .sources import Sources, indexed, mapping, number, text, texts
+
+
+def check(sources: Sources) -> Iterator[Problem]:
+    """Yield what does not fit together in flows.yml."""
+    if "flows" not in sources.documents:
+        return
+    names: dict[str, int] = {}
+    for index, flow in sources.entries("flows"):
+        name = text(flow.get("name"))
+        if name in names:
+            wrong = f"stands twice, first as entry {names[name]}"
+            yield sources.problem("flows", (index, "name"), wrong, "write a name of its own")
+        names.setdefault(name, index)
+        yield from _flow(sources, index, flow)
+    yield from _management(sources)
+    yield from _engines(sources)
+
+
+def _flow(sources: Sources, index: int, flow: Mapping[str, Any]) -> Iterator[Problem]:
+    managed = False
+    for side in ("from", "to"):
+        for position, value in texts(flow.get(side)):
+            endpoint = _endpoint(value)
+            path: KeyPath = (index, side, position)
+            if endpoint is None or endpoint.name not in _known(sources, endpoint.kind):
+                fix = one_of(_all_endpoints(sources), value)
+                yield sources.problem("flows", path, "unknown endpoint", fix)
+                managed = True  # one message about this flow is enough
+                continue
+            managed = managed or endpoint.managed
+            if side == "to" and _holds_canary(sources, endpoint):
+                wrong = "would open the canary, which no host may reach"
+                fix = "name the servers that are needed instead"
+                yield sources.problem("flows", path, wrong, fix)
+    if not managed and flow.get("from") and flow.get("to"):
+        fix = "let one end be a group of hosts.yml or site"
+        wrong = "no managed host at either end, so there is nothing to configure"
+        yield sources.problem("flows", (index,), wrong, fix, seen=flow.get("name"))
+    outward = any(
+        end is not None and end.managed
+        for end in (_endpoint(value) for _, value in texts(flow.get("from")))
+    )
+    if "user" in flow and not outward and managed:
+        wrong = "has no effect: the connection is opened by a host that Tresor does not manage"
+        yield sources.problem("flows", (index, "user"), wrong, "remove it")
+    if _ports(flow) is None and isinstance(flow.get("ports"), str):
+        fix = 'write one port or a rising range within 1 to 65535, such as "8100:8199"'
+        yield sources.problem("flows", (index, "ports"), "is no port or range", fix)
+
+
+def _management(sources: Sources) -> Iterator[Problem]:
+    """Without this flow the first converge would lock itself out of the host."""
+    bastions = sources.hosts.groups.get("bastion", ())
+    for host in sources.hosts.hosts.values():
+        for bastion in bastions:
+            if bastion != host.name and not _open(sources, bastion, host.name, host.ssh_port):
+                wrong = f"no flow lets {bastion} reach {host.name} on tcp {host.ssh_port}"
+                fix = 'write a flow from: [bastion] to: [site] proto: tcp ports: "22" without user'
+                seen = [flow.get("name") for _, flow in sources.entries("flows")]
+                yield sources.problem("flows", (), wrong, fix, seen=seen)
+
+
+def _engines(sources: Sources) -> Iterator[Problem]:
+    gateways = sources.hosts.groups.get("gateway", ())
+    for index, model in sources.entries("models"):
+        for position, placement in indexed(model.get("placement")):
+            port = number(placement.get("port"))
+            for host in placed_hosts(sources, placement):
+                for gateway in gateways:
+                    if port is None or gateway == host:
+                        continue
+                    if not _open(sources, gateway, host, port, any_user=True):
+                        wrong = f"no flow lets {gateway} reach {host} on tcp {port}"
+                        fix = 'write a flow from: [gateway] to: [gpu] ports: "8100:8199"'
+                        path: KeyPath = (index, "placement", position, "port")
+                        yield sources.problem("models", path, wrong, fix)
+
+
+def _open(sources: Sources, source: str, target: str, port: int, any_user: bool = False) -> bool:
+    for _, flow in sources.entries("flows"):
+        ports = _ports(flow)
+        if (
+            flow.get("proto") == "tcp"
+            and (any_user or "user" not in flow)
+            and ports is not None
+            and ports[0] <= port <= ports[1]
+            and _member(sources, source, flow.get("from"))
+            and _member(sources, target, flow.get("to"))
+        ):
+            return True
+    return False
+
+
+def _member(sources: Sources, host: str, side: object) -> bool:
+    groups = sources.hosts.hosts[host].groups
+    return any(value == "site" or value in groups for _, value in texts(side))
+
+
+def _endpoint(value: str) -> Endpoint | None:
+    try:
+        return parse_endpoint(value)
+    except ValueError:
+        return None
+
+
+def _ports(flow: Mapping[str, Any]) -> tuple[int, int] | None:
+    try:
+        return parse_ports(text(flow.get("ports")))
+    except ValueError:
+        return None
+
+
+def _known(sources: Sources, kind: Kind) -> Iterable[str]:
+    site = mapping(sources.value("site"))
+    return {
+        Kind.SITE: ("site",),
+        Kind.GROUP: tuple(sources.hosts.groups),
+        Kind.EXTERNAL: tuple(mapping(site.get("externals"))),
+        Kind.NETWORK: tuple(mapping(site.get("subnets"))),
+    }[kind]
+
+
+def _all_endpoints(sources: Sources) -> list[str]:
+    return [
+        *("site", *_known(sources, Kind.GROUP)),
+        *(f"external:{name}" for name in _known(sources, Kind.EXTERNAL)),
+        *(f"network:{name}" for name in _known(sources, Kind.NETWORK)),
+    ]
+
+
+def _holds_canary(sources: Sources, endpoint: Endpoint) -> bool:
+    site = mapping(sources.value("site"))
+    externals = mapping(site.get("externals"))
+    canary = mapping(externals.get("canary"))
+    for family in FAMILIES:
+        target = address(canary.get(family))
+        if target is None:
+            continue
+        if endpoint.kind is Kind.EXTERNAL:
+            if address(mapping(externals.get(endpoint.name)).get(family)) == target:
+                return True
+        elif endpoint.kind is Kind.NETWORK:
+            home = network(mapping(mapping(site.get("subnets")).get(endpoint.name)).get(family))
+            if home is not None and target in home:
+                return True
+    return False

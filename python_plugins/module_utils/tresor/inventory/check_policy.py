@@ -1,0 +1,83 @@
+"""Cross-checks of access, limits, retention and service level."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final
+
+from .document import KeyPath
+from .problems import Problem, one_of
+from .sources import Sources, mapping, number, text, texts
+
+HIGH_RISK_DAYS: Final = 183
+"""Six months: how long a deployer of a high-risk AI system keeps its logs (EU AI Act, 26(6))."""
+REDUNDANT_FROM: Final = 99.9
+"""Availability in percent that one gateway or one instance cannot promise."""
+
+
+def check(sources: Sources) -> Iterator[Problem]:
+    """Yield what does not fit together in access, guardrails, retention and slo."""
+    yield from _access(sources)
+    yield from _limits(sources)
+    yield from _retention(sources)
+    yield from _slo(sources)
+
+
+def _access(sources: Sources) -> Iterator[Problem]:
+    identity = mapping(mapping(sources.value("site")).get("identity"))
+    groups = [name for _, name in texts(identity.get("groups"))]
+    models: list[str] = []
+    for _, model in sources.entries("models"):
+        models += [text(model.get("name")), *(alias for _, alias in texts(model.get("aliases")))]
+    seen: dict[str, int] = {}
+    for index, rule in sources.entries("access"):
+        group = text(rule.get("group"))
+        path: KeyPath = (index, "group")
+        if group and group not in groups and groups:
+            wrong = "unknown IdP group: tresor_site.identity.groups does not have it"
+            yield sources.problem("access", path, wrong, one_of(groups, group))
+        if group in seen:
+            wrong = f"stands twice, first as entry {seen[group]}"
+            yield sources.problem("access", path, wrong, "put both into one entry")
+        seen.setdefault(group, index)
+        for position, name in texts(rule.get("models")):
+            if name not in models and models:
+                here: KeyPath = (index, "models", position)
+                yield sources.problem("access", here, "unknown model", one_of(models, name))
+
+
+def _limits(sources: Sources) -> Iterator[Problem]:
+    limits = mapping(mapping(sources.value("guardrails")).get("limits"))
+    tokens = number(limits.get("max_output_tokens"))
+    for _, model in sources.entries("models"):
+        context = number(model.get("context_tokens"))
+        if tokens is None or context is None or model.get("task") != "chat" or tokens < context:
+            continue
+        wrong = f"the model {text(model.get('name'))} has {context} tokens for prompt and answer"
+        fix = f"write less than {context}"
+        yield sources.problem("guardrails", ("limits", "max_output_tokens"), wrong, fix)
+
+
+def _retention(sources: Sources) -> Iterator[Problem]:
+    retention = mapping(sources.value("retention"))
+    for key in ("decision_days", "security_days"):
+        days = number(retention.get(key))
+        if retention.get("high_risk") is True and days is not None and days < HIGH_RISK_DAYS:
+            wrong = "is too short for a high-risk system (EU AI Act, Article 26(6): six months)"
+            fix = f"write {HIGH_RISK_DAYS} or more"
+            yield sources.problem("retention", (key,), wrong, fix)
+
+
+def _slo(sources: Sources) -> Iterator[Problem]:
+    slo = mapping(sources.value("slo"))
+    promised = slo.get("availability_percent")
+    if isinstance(promised, (int, float)) and promised >= REDUNDANT_FROM:
+        for group in ("gateway", "gpu"):
+            if len(sources.hosts.groups.get(group, ())) == 1:
+                wrong = f"one {group} host cannot promise this"
+                fix = f"add a second {group} host, or write less than {REDUNDANT_FROM}"
+                yield sources.problem("slo", ("availability_percent",), wrong, fix)
+    first, whole = number(slo.get("ttft_p95_ms")), number(slo.get("e2e_p95_ms"))
+    if first is not None and whole is not None and first > whole:
+        wrong = f"is more than e2e_p95_ms ({whole})"
+        yield sources.problem("slo", ("ttft_p95_ms",), wrong, f"write {whole} or less")

@@ -1,0 +1,45 @@
+"""The ends of a flow: a group, the whole site, an external server or a network."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+
+class Kind(Enum):
+    """What an endpoint names."""
+
+    GROUP = "group"
+    SITE = "site"
+    EXTERNAL = "external"
+    NETWORK = "network"
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """One end of a flow."""
+
+    kind: Kind
+    name: str
+
+    @property
+    def managed(self) -> bool:
+        """Return whether the endpoint stands for hosts that Tresor configures."""
+        return self.kind in (Kind.GROUP, Kind.SITE)
+
+
+def parse_endpoint(text: str) -> Endpoint:
+    """Return the endpoint a text stands for; the schema has checked its form."""
+    kind, colon, name = text.partition(":")
+    if colon:
+        return Endpoint(Kind(kind), name)
+    return Endpoint(Kind.SITE, text) if text == "site" else Endpoint(Kind.GROUP, text)
+
+
+def parse_ports(text: str) -> tuple[int, int]:
+    """Return first and last port of `443` or `8100:8199`; raises ValueError if it is neither."""
+    first, _, last = text.partition(":")
+    low, high = int(first), int(last or first)
+    if not 1 <= low <= high <= 65535:
+        raise ValueError(f"ports {text!r}: write one port or a rising range within 1 to 65535")
+    return low, high

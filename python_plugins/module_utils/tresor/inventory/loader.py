@@ -1,0 +1,111 @@
+"""Load a site's inventory: read every file, validate it, and report all problems at once."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from . import check_flows, check_models, check_network, check_policy
+from .document import Document, read_document
+from .hosts import GROUPS, HostTable, read_hosts
+from .problems import NOTHING, InventoryError, Problem, one_of, seen_text
+from .schema_check import load_schema, schema_problems
+from .sources import CONCERN_FOLDER, CONCERNS, HOSTS_FILE, WIRING_FILE, Sources, variable
+
+
+@dataclass(frozen=True)
+class Inventory:
+    """A valid inventory: the value of every concern, the hosts, and the digest of the files."""
+
+    concerns: dict[str, Any]
+    hosts: HostTable
+    sha256: str
+
+
+def load_inventory(directory: Path, schema_dir: Path) -> Inventory:
+    """Return the validated inventory of a directory.
+
+    Raises InventoryError with every problem found; OSError or ValueError if a schema is unusable.
+    """
+    problems = list(_stray_files(directory))
+    documents: dict[str, Document] = {}
+    for concern in CONCERNS:
+        document, found = read_document(directory, f"{CONCERN_FOLDER}/{concern}.yml")
+        problems += found
+        if document is not None:
+            documents[concern] = document
+    hosts_document, found = read_document(directory, HOSTS_FILE)
+    problems += found
+    hosts = HostTable()
+    if hosts_document is not None:
+        hosts, found = read_hosts(hosts_document)
+        problems += found
+    sources = Sources(documents, hosts_document, hosts)
+    for concern, document in documents.items():
+        schema = load_schema(schema_dir, concern)
+        problems += schema_problems(document, variable(concern), schema)
+    for check in (check_network, check_models, check_policy, check_flows):
+        problems += check.check(sources)
+    problems += _wiring(directory)
+    if problems or hosts_document is None:
+        raise InventoryError(problems)
+    concerns = {concern: sources.value(concern) for concern in CONCERNS}
+    return Inventory(concerns, hosts, _digest([hosts_document, *documents.values()]))
+
+
+def _digest(documents: list[Document]) -> str:
+    """Return what `sha256sum FILES | sha256sum` prints for the files in the order of their names.
+
+    An auditor can repeat it with the tools of any host.
+    """
+    lines = "".join(
+        f"{document.sha256}  {document.file}\n"
+        for document in sorted(documents, key=lambda item: item.file)
+    )
+    return hashlib.sha256(lines.encode()).hexdigest()
+
+
+def _stray_files(directory: Path) -> Iterator[Problem]:
+    """A misspelt file name would be read by Ansible and by nobody else."""
+    known = [f"{concern}.yml" for concern in CONCERNS] + [WIRING_FILE]
+    folder = directory / CONCERN_FOLDER
+    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+        if path.name not in known:
+            file = f"{CONCERN_FOLDER}/{path.name}"
+            fix = f"{one_of(known, path.name)}, or remove it"
+            yield Problem(file, 1, "(whole file)", "unknown file", seen_text(path.name), fix)
+    allowed = ["all", *(f"{group}.yml" for group in GROUPS)]
+    folder = directory / "group_vars"
+    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+        if path.name not in allowed:
+            file = f"group_vars/{path.name}"
+            fix = f"{one_of(allowed, path.name)}, or remove it"
+            yield Problem(file, 1, "(whole file)", "unknown file", seen_text(path.name), fix)
+    if (directory / "host_vars").exists():
+        fix = "put the host's variables into hosts.yml and role variables into group_vars"
+        yield Problem("host_vars", 1, "(folder)", "is not read", seen_text("host_vars"), fix)
+
+
+def _wiring(directory: Path) -> Iterator[Problem]:
+    """The wiring may use Jinja and is not part of the plan, but must not override a concern."""
+    files = [f"{CONCERN_FOLDER}/{WIRING_FILE}", *(f"group_vars/{group}.yml" for group in GROUPS)]
+    for file in files:
+        if not (directory / file).exists():
+            continue
+        document, problems = read_document(directory, file)
+        if document is None:
+            yield from problems
+            continue
+        yield from (problem for problem in problems if "Jinja" not in problem.wrong)
+        if document.data is not None and not isinstance(document.data, dict):
+            fix = "write variables, one per line"
+            yield document.problem((), "is no mapping of variables", fix)
+            continue
+        for key in document.data or {}:
+            concern = key.removeprefix("tresor_")
+            if concern in CONCERNS and key.startswith("tresor_"):
+                fix = f"put it into {CONCERN_FOLDER}/{concern}.yml"
+                yield document.problem((key,), "is no wiring", fix, seen=NOTHING)

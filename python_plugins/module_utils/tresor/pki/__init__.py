@@ -1,0 +1,1 @@
+"""The site's own public key infrastructure: requests on hosts, the authority on the bastion."""

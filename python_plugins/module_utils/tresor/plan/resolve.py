@@ -1,0 +1,193 @@
+"""Resolve a valid inventory into the plan that every later stage reads.
+
+Pure and deterministic: the same inventory gives the same plan, byte for byte.
+"""
+
+from __future__ import annotations
+
+import json
+from ipaddress import ip_address, ip_network
+from pathlib import Path
+from typing import Any, Final
+
+from ..flows.matrix import Flow, Peer, expand, external_peer, host_peer
+from ..flows.probes import allowed_probes, forbidden_probes
+from ..flows.rules import host_rules
+from ..inventory.loader import Inventory
+from ..inventory.schema_check import load_schema, violations
+from .instances import resolve_instances
+
+SCHEMA: Final = "plan/v1"
+
+
+class PlanError(Exception):
+    """The resolved plan does not fit its own schema: a mistake of Tresor, not of the inventory."""
+
+
+def resolve(inventory: Inventory) -> dict[str, Any]:
+    """Return the plan of a valid inventory."""
+    concerns = inventory.concerns
+    flows = expand(inventory)
+    instances = resolve_instances(inventory)
+    site = _site(inventory)
+    ports: dict[str, list[int]] = {}
+    for instance in instances:
+        ports.setdefault(instance["host"], []).append(instance["port"])
+    hosts = {
+        name: (host_peer(inventory, name), host.groups)
+        for name, host in inventory.hosts.hosts.items()
+    }
+    return {
+        "tresor_plan": {
+            "schema": SCHEMA,
+            "site": site,
+            "inventory_sha256": inventory.sha256,
+            "names": _names(inventory, site),
+            "hosts": {
+                name: _host(inventory, name, flows, instances, site["api_name"])
+                for name in inventory.hosts.hosts
+            },
+            "instances": instances,
+            "models": _models(inventory, instances),
+            "access": _access(inventory),
+            "limits": concerns["guardrails"]["limits"],
+            "flows": [_flow(flow) for flow in flows],
+            "probes": {
+                "allowed": allowed_probes(flows, ports),
+                "forbidden": forbidden_probes(flows, hosts, external_peer(inventory, "canary")),
+            },
+            "retention": concerns["retention"],
+            "slo": concerns["slo"],
+        }
+    }
+
+
+def check_plan(plan: dict[str, Any], schema_dir: Path) -> None:
+    """Check a plan with its schema; raises PlanError."""
+    found = violations(plan, load_schema(schema_dir, "plan"))
+    if found:
+        raise PlanError("The resolved plan does not fit plan.schema.json: " + "; ".join(found))
+
+
+def plan_text(plan: dict[str, Any]) -> str:
+    """Return the plan as the text of its file: JSON with sorted keys and a final line end."""
+    return json.dumps(plan, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
+
+
+def _address(value: str | None) -> str | None:
+    return str(ip_address(value)) if value is not None else None
+
+
+def _network(value: str | None) -> str | None:
+    return str(ip_network(value)) if value is not None else None
+
+
+def _site(inventory: Inventory) -> dict[str, Any]:
+    """Return the site with every key present and every address in its usual form."""
+    site = inventory.concerns["site"]
+    first = host_peer(inventory, inventory.hosts.groups["gateway"][0])
+    shared = site.get("api_address", {"ipv4": first.ipv4, "ipv6": first.ipv6})
+    return {
+        **site,
+        "api_address": {
+            "ipv4": _address(shared["ipv4"]),
+            "ipv6": _address(shared.get("ipv6")),
+        },
+        "subnets": {
+            name: {"ipv4": _network(subnet["ipv4"]), "ipv6": _network(subnet.get("ipv6"))}
+            for name, subnet in site["subnets"].items()
+        },
+        "externals": {
+            name: {
+                "name": external["name"],
+                "ipv4": _address(external["ipv4"]),
+                "ipv6": _address(external.get("ipv6")),
+                "port": external.get("port"),
+            }
+            for name, external in site["externals"].items()
+        },
+    }
+
+
+def _names(inventory: Inventory, site: dict[str, Any]) -> list[dict[str, Any]]:
+    names = [
+        _name(f"{host}.{site['domain']}", [host], host_peer(inventory, host))
+        for host in inventory.hosts.hosts
+    ]
+    names.append({"name": site["api_name"], "aliases": [], **site["api_address"]})
+    names += [
+        _name(external["name"], [], external_peer(inventory, name))
+        for name, external in site["externals"].items()
+    ]
+    return sorted(names, key=lambda entry: str(entry["name"]))
+
+
+def _name(name: str, aliases: list[str], peer: Peer) -> dict[str, Any]:
+    return {"name": name, "aliases": aliases, "ipv4": peer.ipv4, "ipv6": peer.ipv6}
+
+
+def _host(
+    inventory: Inventory,
+    name: str,
+    flows: tuple[Flow, ...],
+    instances: list[dict[str, Any]],
+    api_name: str,
+) -> dict[str, Any]:
+    host, peer = inventory.hosts.hosts[name], host_peer(inventory, name)
+    fqdn = f"{name}.{inventory.concerns['site']['domain']}"
+    return {
+        "groups": list(host.groups),
+        "fqdn": fqdn,
+        "ipv4": peer.ipv4,
+        "ipv6": peer.ipv6,
+        "tls_names": [fqdn, name, *([api_name] if "gateway" in host.groups else [])],
+        "instances": [instance["id"] for instance in instances if instance["host"] == name],
+        "firewall": {
+            family: [rule.as_dict() for rule in host_rules(name, flows, family)]
+            for family in ("ipv4", "ipv6")
+        },
+    }
+
+
+def _models(inventory: Inventory, instances: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [
+        {
+            "name": model["name"],
+            "aliases": model["aliases"],
+            "task": model["task"],
+            "instances": [
+                instance["id"] for instance in instances if instance["model"] == model["name"]
+            ],
+        }
+        for model in inventory.concerns["models"]
+    ]
+
+
+def _access(inventory: Inventory) -> list[dict[str, Any]]:
+    """Return the rules with each alias replaced by the name of its model, each model once."""
+    names: dict[str, str] = {}
+    for model in inventory.concerns["models"]:
+        names.update(dict.fromkeys((model["name"], *model["aliases"]), model["name"]))
+    return [
+        {
+            "group": rule["group"],
+            "models": list(dict.fromkeys(names[model] for model in rule["models"])),
+            "endpoints": rule["endpoints"],
+        }
+        for rule in inventory.concerns["access"]
+    ]
+
+
+def _flow(flow: Flow) -> dict[str, Any]:
+    def peers(ends: tuple[Peer, ...]) -> list[dict[str, str | None]]:
+        return [{"name": peer.name, "ipv4": peer.ipv4, "ipv6": peer.ipv6} for peer in ends]
+
+    return {
+        "name": flow.name,
+        "description": flow.description,
+        "proto": flow.proto,
+        "ports": flow.ports,
+        "user": flow.user,
+        "from": peers(flow.sources),
+        "to": peers(flow.targets),
+    }

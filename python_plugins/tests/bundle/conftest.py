@@ -1,0 +1,62 @@
+"""Fixtures: a tiny signed bundle, and a store with two approvers to import it into."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from python_plugins.tests.bundle.helpers import Maker, Site
+from tresor.bundle.layout import Store
+from tresor.bundle.signing import create_lab_keys
+
+
+@pytest.fixture
+def maker(tmp_path: Path) -> Maker:
+    keys = tmp_path / "keys"
+    return Maker(tmp_path / "medium", keys, create_lab_keys(keys))
+
+
+@pytest.fixture(scope="session")
+def ssh_keys(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    folder = tmp_path_factory.mktemp("ssh")
+    keys = {}
+    for person in ("alice", "bob"):
+        keys[person] = folder / person
+        subprocess.run(
+            ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", person, "-f", str(keys[person])],
+            check=True,
+        )
+    return keys
+
+
+@pytest.fixture
+def site(tmp_path: Path, ssh_keys: dict[str, Path]) -> Site:
+    signers = tmp_path / "allowed_signers"
+    signers.write_text(
+        "".join(
+            f'{person} namespaces="tresor-approve" {key.with_suffix(".pub").read_text()}'
+            for person, key in ssh_keys.items()
+        )
+    )
+    signers.chmod(0o644)
+    return Site(Store(tmp_path / "store"), signers, ssh_keys)
+
+
+@pytest.fixture(scope="session")
+def vendored_wheels(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Return wheels of tuf, securesystemslib and urllib3 made from what is installed here."""
+    folder = tmp_path_factory.mktemp("wheels")
+    site_packages = Path(sys.modules["tuf"].__file__ or "").parent.parent
+    wheels = []
+    for name in ("securesystemslib", "tuf", "urllib3"):
+        wheel = folder / f"{name}-1-py3-none-any.whl"
+        with zipfile.ZipFile(wheel, "w") as archive:
+            for path in sorted((site_packages / name).rglob("*")):
+                if path.is_file() and "__pycache__" not in path.parts:
+                    archive.write(path, path.relative_to(site_packages))
+        wheels.append(wheel)
+    return wheels

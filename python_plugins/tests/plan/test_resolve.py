@@ -1,0 +1,125 @@
+"""The plan fits its schema, is the same every time, and says what the contract promises."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tresor.inventory.loader import load_inventory
+from tresor.plan.resolve import PlanError, check_plan, plan_text, resolve
+
+ROOT = Path(__file__).parents[3]
+SCHEMAS = ROOT / "python_plugins/module_utils/tresor/schema"
+
+
+def plan_of(name: str) -> dict[str, Any]:
+    return resolve(load_inventory(ROOT / "inventories" / name, SCHEMAS))
+
+
+@pytest.mark.parametrize("name", ["lab", "single_node", "production"])
+def test_plan_fits_its_schema_and_is_the_same_every_time(name: str) -> None:
+    plan = plan_of(name)
+
+    check_plan(plan, SCHEMAS)
+    assert plan_text(plan) == plan_text(plan_of(name))
+    assert json.loads(plan_text(plan)) == plan
+
+
+def test_plan_with_a_strange_key_is_refused() -> None:
+    plan = plan_of("lab")
+    plan["tresor_plan"]["instances"][0]["secret"] = "x"
+
+    with pytest.raises(PlanError, match="secret"):
+        check_plan(plan, SCHEMAS)
+
+
+def test_lab_has_two_replicas_of_the_chat_model() -> None:
+    plan = plan_of("lab")["tresor_plan"]
+
+    assert plan["models"] == [
+        {
+            "name": "smollm2-135m-instruct",
+            "aliases": ["small"],
+            "task": "chat",
+            "instances": ["chat-gpu1", "chat-gpu2"],
+        }
+    ]
+    assert plan["instances"][0] == {
+        "id": "chat-gpu1",
+        "model": "smollm2-135m-instruct",
+        "artefact": "smollm2-135m-instruct",
+        "host": "gpu1",
+        "port": 8100,
+        "device": "cpu",
+        "task": "chat",
+        "served_names": ["smollm2-135m-instruct"],
+        "environment": "vllm-cpu",
+        "args": {"enforce_eager": True, "max_model_len": 2048, "max_num_seqs": 16},
+        "env": {"VLLM_CPU_KVCACHE_SPACE": "1"},
+    }
+    assert plan["hosts"]["gpu1"]["instances"] == ["chat-gpu1"]
+
+
+def test_gateway_certificate_names_the_api() -> None:
+    hosts = plan_of("lab")["tresor_plan"]["hosts"]
+
+    assert hosts["gateway1"]["tls_names"] == [
+        "gateway1.site.example",
+        "gateway1",
+        "llm.site.example",
+    ]
+    assert hosts["gpu1"]["tls_names"] == ["gpu1.site.example", "gpu1"]
+
+
+def test_names_hold_hosts_externals_and_the_api() -> None:
+    names = {entry["name"]: entry for entry in plan_of("lab")["tresor_plan"]["names"]}
+
+    assert names["gpu1.site.example"]["aliases"] == ["gpu1"]
+    assert names["llm.site.example"]["ipv4"] == "198.51.100.20"
+    assert names["idp.company.example"]["ipv6"] == "2001:db8:52::130"
+
+
+def test_gateways_share_the_virtual_address() -> None:
+    names = {entry["name"]: entry for entry in plan_of("production")["tresor_plan"]["names"]}
+
+    assert names["api.llm.example.com"]["ipv4"] == "192.0.2.19"
+
+
+def test_gpus_and_parallelism_reach_the_engine() -> None:
+    instances = plan_of("production")["tresor_plan"]["instances"]
+    (instance,) = [entry for entry in instances if entry["id"] == "large-b-gpu2"]
+
+    assert instance["env"] == {"CUDA_VISIBLE_DEVICES": "4,5,6,7"}
+    assert instance["args"]["tensor_parallel_size"] == 4
+    assert instance["args"]["quantization"] == "mxfp4"
+
+
+def test_site_without_ipv6_resolves(tmp_path: Path) -> None:
+    import re
+    import shutil
+
+    lab = Path(shutil.copytree(ROOT / "inventories/lab", tmp_path / "lab"))
+    for path in (lab / "hosts.yml", lab / "group_vars/all/site.yml"):
+        text = re.sub(r"(\n *|, )(tresor_)?ipv6: \"[^\"]*\"", "", path.read_text(encoding="utf-8"))
+        path.write_text(text, encoding="utf-8")
+
+    plan = resolve(load_inventory(lab, SCHEMAS))
+
+    check_plan(plan, SCHEMAS)
+    assert plan["tresor_plan"]["hosts"]["gpu1"]["firewall"]["ipv6"] == []
+
+
+def test_access_names_models_not_aliases(tmp_path: Path) -> None:
+    import shutil
+
+    lab = Path(shutil.copytree(ROOT / "inventories/lab", tmp_path / "lab"))
+    access = lab / "group_vars/all/access.yml"
+    text = access.read_text(encoding="utf-8")
+    access.write_text(text.replace("[smollm2-", "[small, smollm2-"), encoding="utf-8")
+
+    rules = resolve(load_inventory(lab, SCHEMAS))["tresor_plan"]["access"]
+
+    assert rules[0]["models"] == ["smollm2-135m-instruct"]

@@ -1,0 +1,1 @@
+"""What may be asked: endpoints, parameters and answers in OpenAI's shape."""

@@ -1,0 +1,95 @@
+"""What engines answer, as far as the gateway reads it, and the answers it makes itself."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Final
+
+import msgspec
+
+from tresor_gateway.api import errors
+from tresor_gateway.api.errors import ApiError
+
+_MESSAGE_LENGTH: Final = 1000
+# Statuses by which an engine says that the request itself is wrong.
+_PASSED: Final = frozenset({400, 413, 422})
+
+
+class Usage(msgspec.Struct, gc=False):
+    """Token counts of an answer."""
+
+    prompt_tokens: int = 0
+    completion_tokens: int | None = None
+    total_tokens: int | None = None
+
+
+class Answer(msgspec.Struct, gc=False):
+    """A complete answer: only the token counts matter here."""
+
+    usage: Usage | None = None
+
+
+class Chunk(msgspec.Struct, gc=False):
+    """One event of a stream."""
+
+    choices: list[msgspec.Raw] | None = None
+    usage: Usage | None = None
+
+
+class _ErrorBody(msgspec.Struct):
+    message: str = ""
+    type: str | None = None
+    param: str | None = None
+
+
+class _ErrorAnswer(msgspec.Struct):
+    error: _ErrorBody | None = None
+    message: str = ""
+
+
+ANSWER: Final = msgspec.json.Decoder(Answer)
+CHUNK: Final = msgspec.json.Decoder(Chunk)
+_ERROR: Final = msgspec.json.Decoder(_ErrorAnswer)
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """Token counts for the audit record."""
+
+    prompt: int
+    completion: int
+
+    @classmethod
+    def of(cls, usage: Usage | None) -> Tokens | None:
+        """From an engine's usage object."""
+        return None if usage is None else cls(usage.prompt_tokens, usage.completion_tokens or 0)
+
+
+def models(names: Iterable[str]) -> bytes:
+    """The list of ``GET /v1/models``."""
+    data = [
+        {"id": name, "object": "model", "created": 0, "owned_by": "tresor"}
+        for name in sorted(names)
+    ]
+    return msgspec.json.encode({"object": "list", "data": data})
+
+
+def engine_error(status: int, body: bytes) -> ApiError:
+    """What the client hears when an engine answers with an error status."""
+    if status in _PASSED:
+        try:
+            answer = _ERROR.decode(body)
+            detail = answer.error or _ErrorBody(message=answer.message)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            detail = _ErrorBody()
+        return ApiError(
+            413 if status == 413 else 400,
+            "engine_refused",
+            detail.message[:_MESSAGE_LENGTH] or "The model's engine refused the request.",
+            code="engine_refused",
+            param=detail.param,
+        )
+    if status in (429, 503):
+        return errors.unavailable("upstream_busy", "All engines of this model are busy.", 2)
+    return errors.upstream_failed()

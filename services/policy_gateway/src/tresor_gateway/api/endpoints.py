@@ -1,0 +1,42 @@
+"""The exact list of what exists towards clients."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """One method and path, and the name that access rules, audit and metrics use for it."""
+
+    name: str
+    method: bytes
+    target: bytes
+    task: str | None = None
+
+
+MODELS: Final = Endpoint("models", b"GET", b"/v1/models")
+CHAT: Final = Endpoint("chat.completions", b"POST", b"/v1/chat/completions", "chat")
+COMPLETIONS: Final = Endpoint("completions", b"POST", b"/v1/completions", "chat")
+EMBEDDINGS: Final = Endpoint("embeddings", b"POST", b"/v1/embeddings", "embedding")
+AUTHORIZE: Final = Endpoint("authorize", b"GET", b"/internal/authorize")
+
+
+class EndpointTable:
+    """Looks a request up by exact method and target; a query string is part of the target."""
+
+    def __init__(self, tasks: frozenset[str], *, internal: bool) -> None:
+        public = [MODELS]
+        public += [e for e in (CHAT, COMPLETIONS, EMBEDDINGS) if e.task in tasks]
+        self._names = {endpoint.name: endpoint for endpoint in public}
+        routes = [*public, AUTHORIZE] if internal else public
+        self._routes = {(endpoint.method, endpoint.target): endpoint for endpoint in routes}
+
+    def find(self, method: bytes, target: bytes) -> Endpoint | None:
+        """The endpoint, or none: then it does not exist."""
+        return self._routes.get((method, target))
+
+    def named(self, name: str) -> Endpoint | None:
+        """The public endpoint with this name."""
+        return self._names.get(name)

@@ -1,0 +1,171 @@
+"""Refusals and failures in OpenAI's error shape.
+
+Each error also carries ``reason``, the word that the audit record and the metrics use for it;
+``docs/audit-format.md`` lists them all.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import msgspec
+
+INVALID: Final = "invalid_request_error"
+SERVER: Final = "server_error"
+
+
+class ApiError(Exception):
+    """An answer that is not the one asked for."""
+
+    def __init__(
+        self,
+        status: int,
+        reason: str,
+        message: str,
+        *,
+        kind: str = INVALID,
+        code: str | None = None,
+        param: str | None = None,
+        headers: tuple[tuple[bytes, bytes], ...] = (),
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.reason = reason
+        self.message = message
+        self.kind = kind
+        self.code = code
+        self.param = param
+        self.headers = headers
+
+    @property
+    def denied(self) -> bool:
+        """Whether policy or the request itself was the cause, not a failure behind us."""
+        return self.status < 500
+
+    def body(self) -> bytes:
+        """``{"error": {...}}`` as OpenAI's clients expect it."""
+        return msgspec.json.encode(
+            {
+                "error": {
+                    "message": self.message,
+                    "type": self.kind,
+                    "param": self.param,
+                    "code": self.code,
+                }
+            }
+        )
+
+
+def bad_request(message: str, param: str | None = None, code: str | None = None) -> ApiError:
+    """400: the request is wrong in itself."""
+    return ApiError(400, "bad_request", message, param=param, code=code)
+
+
+def bad_parameter(name: str, message: str) -> ApiError:
+    """400: a parameter that is unknown, forbidden or out of range."""
+    return ApiError(400, "parameter_refused", message, param=name, code="unsupported_parameter")
+
+
+def malformed_http(message: str) -> ApiError:
+    """400: not a request we are ready to interpret (smuggling shapes among them)."""
+    return ApiError(400, "malformed_http", message, code="malformed_request")
+
+
+def unknown_path() -> ApiError:
+    """404 for everything that is not on the list of endpoints."""
+    return ApiError(404, "unknown_path", "This path or method does not exist.", code="unknown_url")
+
+
+def model_not_found(name: str) -> ApiError:
+    """404, the same for a model that does not exist and one that the user may not use."""
+    return ApiError(
+        404,
+        "model_not_found",
+        f"The model `{name[:128]}` does not exist or you do not have access to it.",
+        param="model",
+        code="model_not_found",
+    )
+
+
+def too_large(limit: int) -> ApiError:
+    """413: the body exceeds the limit (bytes)."""
+    return ApiError(
+        413,
+        "body_too_large",
+        f"The request body is larger than {limit} bytes.",
+        code="request_too_large",
+    )
+
+
+def headers_too_large(limit: int) -> ApiError:
+    """431: request line and headers exceed the limit (bytes)."""
+    return ApiError(
+        431,
+        "headers_too_large",
+        f"The request's headers are larger than {limit} bytes.",
+        code="headers_too_large",
+    )
+
+
+def too_slow() -> ApiError:
+    """408: the request did not arrive in time."""
+    return ApiError(408, "slow_sender", "The request did not arrive in time.", code="timeout")
+
+
+def unauthorized(reason: str, message: str) -> ApiError:
+    """401 with the challenge of RFC 6750."""
+    challenge = b'Bearer realm="tresor"'
+    if reason != "token_missing":
+        challenge += b', error="invalid_token", error_description="' + message.encode() + b'"'
+    return ApiError(
+        401,
+        reason,
+        message,
+        kind="authentication_error",
+        code="invalid_api_key",
+        headers=((b"WWW-Authenticate", challenge),),
+    )
+
+
+def forbidden_endpoint(endpoint: str) -> ApiError:
+    """403: the token is good, its groups may not use this endpoint."""
+    return ApiError(
+        403,
+        "endpoint_forbidden",
+        f"Your groups may not use the endpoint {endpoint}.",
+        kind="permission_error",
+        code="insufficient_permissions",
+    )
+
+
+def unavailable(reason: str, message: str, retry_after: int = 5) -> ApiError:
+    """503: something behind the gateway is missing; trying again makes sense."""
+    return ApiError(
+        503,
+        reason,
+        message,
+        kind=SERVER,
+        code=reason,
+        headers=((b"Retry-After", str(retry_after).encode()),),
+    )
+
+
+def upstream_failed(message: str = "The model's engine failed to answer.") -> ApiError:
+    """502: the engine answered with an error or with something else than an answer."""
+    return ApiError(502, "upstream_error", message, kind=SERVER, code="upstream_error")
+
+
+def upstream_timeout() -> ApiError:
+    """504: a deadline passed while waiting for the engine."""
+    return ApiError(
+        504,
+        "upstream_timeout",
+        "The model's engine did not answer in time.",
+        kind=SERVER,
+        code="upstream_timeout",
+    )
+
+
+def internal() -> ApiError:
+    """500: our own fault; nothing about it leaves the gateway."""
+    return ApiError(500, "internal_error", "The gateway failed.", kind=SERVER, code="internal")

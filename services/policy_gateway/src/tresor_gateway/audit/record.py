@@ -1,0 +1,106 @@
+"""The records of the audit log; ``docs/audit-format.md`` is their definition.
+
+Only integers, booleans, strings and lists of strings: then sorting the keys is all that
+canonical JSON needs.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Final, Literal
+
+import msgspec
+
+VERSION: Final = 1
+GENESIS: Final = "0" * 64
+
+
+def timestamp(seconds: float) -> str:
+    """Unix time as RFC 3339 in UTC with microseconds."""
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+class Base(msgspec.Struct, kw_only=True, omit_defaults=True, gc=False):
+    """What every record has; the writer fills in ``prev``, ``seq`` and ``writer``."""
+
+    id: str
+    time: str
+    v: int = 0
+    type: str = ""
+    writer: str = ""
+    seq: int = 0
+    prev: str = ""
+
+
+class TokenCounts(msgspec.Struct, gc=False):
+    """Tokens of a request as the engine counted them."""
+
+    prompt: int
+    completion: int
+    total: int
+
+
+class Latency(msgspec.Struct, omit_defaults=True, gc=False):
+    """Microseconds from the request's first byte."""
+
+    total: int
+    first: int = -1
+
+
+class Decision(Base):
+    """One request, allowed or not."""
+
+    request_id: str
+    decision: Literal["allow", "deny", "error"]
+    reason: str
+    status: int
+    endpoint: str
+    subject: str = ""
+    tenant: str = ""
+    client: str = ""
+    auth: str = ""
+    token: str = ""
+    groups: list[str] = []
+    model: str = ""
+    model_digest: str = ""
+    engine: str = ""
+    attempts: int = 0
+    parameters: dict[str, int | bool] = {}
+    tokens: TokenCounts | None = None
+    latency_us: Latency | None = None
+    request_bytes: int = 0
+    response_bytes: int = 0
+
+
+class Start(Base):
+    """A writer begins or goes on with its chain."""
+
+    version: str
+    pid: int
+    file: str
+
+
+class Repair(Base):
+    """The end of the previous file was damaged; what was there is kept here."""
+
+    file: str
+    kind: Literal["torn", "broken"]
+    line: int
+    bytes: int
+    sha256: str
+    data: str = ""
+
+
+class Gap(Base):
+    """Records could not be written for a while; requests were refused meanwhile."""
+
+    refused: int
+    problem: str
+
+
+_ENCODER: Final = msgspec.json.Encoder(order="sorted")
+
+
+def encode(record: Base) -> bytes:
+    """One canonical JSON line without its newline."""
+    return _ENCODER.encode(record)

@@ -1,0 +1,212 @@
+"""One request from its head to its record: everything about it that is worth remembering."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Literal
+
+from tresor_gateway.api.answers import Tokens
+from tresor_gateway.api.endpoints import Endpoint
+from tresor_gateway.api.errors import ApiError
+from tresor_gateway.audit import record as records
+from tresor_gateway.audit.uuid7 import uuid7
+from tresor_gateway.catalogue import Model
+from tresor_gateway.http.exchange import EVENT_STREAM, Exchange, Headers
+from tresor_gateway.identity.authenticator import Identity
+from tresor_gateway.upstream.forward import Forward
+from tresor_gateway.upstream.sse import DONE
+
+if TYPE_CHECKING:
+    from tresor_gateway.gateway import Gateway
+
+Verdict = Literal["allow", "deny", "error"]
+UNKNOWN_ENDPOINT = "unknown"
+CLIENT_CLOSED = 499
+
+
+def _nothing() -> None:
+    return
+
+
+class Call:
+    """Answers its exchange once and writes one record for it, in that order of commitment."""
+
+    __slots__ = (
+        "_gateway",
+        "_recorded",
+        "_streaming",
+        "auth_pending",
+        "endpoint",
+        "endpoint_name",
+        "exchange",
+        "forward",
+        "identity",
+        "model",
+        "parameters",
+    )
+
+    def __init__(self, gateway: Gateway, exchange: Exchange) -> None:
+        self._gateway = gateway
+        self._recorded = False
+        self._streaming = False
+        self.exchange = exchange
+        self.endpoint: Endpoint | None = None
+        self.endpoint_name = UNKNOWN_ENDPOINT
+        self.identity: Identity | None = None
+        self.model: Model | None = None
+        self.forward: Forward | None = None
+        self.parameters: dict[str, int | bool] = {}
+        self.auth_pending = False
+        gateway.metrics.in_flight += 1
+
+    # --- answers --------------------------------------------------------------------------------
+
+    def succeed(self, status: int, body: bytes, headers: Headers = ()) -> None:
+        """An answer made or passed on by us."""
+        exchange = self.exchange
+        self._record(
+            "allow", "ok", status, len(body), lambda: exchange.respond(status, body, headers)
+        )
+
+    def refuse(self, error: ApiError) -> None:
+        """An answer that is not the one asked for."""
+        exchange = self.exchange
+        body = error.body()
+        decision: Verdict = "deny" if error.denied else "error"
+        self._record(
+            decision,
+            error.reason,
+            error.status,
+            len(body),
+            lambda: exchange.respond(error.status, body, error.headers),
+        )
+
+    def authorized(self) -> None:
+        """NGINX's question was answered with yes: no decision yet, so no record."""
+        self._finished()
+        self.exchange.respond(204, b"")
+
+    def refuse_without_record(self, error: ApiError) -> None:
+        """The audit log is not available: refuse, and let its writer count it."""
+        self._finished()
+        self.exchange.respond(error.status, error.body(), error.headers)
+
+    # --- the engine's side (Receiver) ---------------------------------------------------------
+
+    def stream_data(self, data: bytes) -> None:
+        """Whole events; the first ones open the stream."""
+        exchange = self.exchange
+        if self._streaming:
+            exchange.write(data)
+            return
+        self._streaming = True
+        exchange.start_stream(EVENT_STREAM, data)
+
+    def stream_end(self) -> None:
+        """The end mark is ours to send, after the record."""
+        exchange = self.exchange
+        first = not self._streaming
+
+        def end() -> None:
+            if first:
+                exchange.start_stream(EVENT_STREAM, DONE)
+                exchange.end_stream()
+            else:
+                exchange.end_stream(DONE)
+
+        self._record("allow", "ok", 200, exchange.sent_bytes + len(DONE), end)
+
+    def stream_cut(self, error: ApiError) -> None:
+        """Say that the answer is incomplete: an error event, no end mark, no reuse."""
+        exchange = self.exchange
+        event = b"data: " + error.body() + b"\n\n"
+
+        def end() -> None:
+            exchange.close_connection()
+            exchange.end_stream(event)
+
+        self._record("error", error.reason, 200, exchange.sent_bytes + len(event), end)
+
+    def answer(self, body: bytes) -> None:
+        """A complete answer."""
+        self.succeed(200, body)
+
+    def refused(self, error: ApiError) -> None:
+        """No answer."""
+        self.refuse(error)
+
+    def client_gone(self) -> None:
+        """Stop the engine's work; the request still gets its record."""
+        if self.forward is not None:
+            self.forward.cancel()
+        self._record("allow", "client_closed", CLIENT_CLOSED, self.exchange.sent_bytes, _nothing)
+
+    # --- the record -----------------------------------------------------------------------------
+
+    def _record(
+        self, decision: Verdict, reason: str, status: int, size: int, then: Callable[[], None]
+    ) -> None:
+        if self._recorded:
+            return
+        self._finished()
+        gateway, exchange, forward = self._gateway, self.exchange, self.forward
+        now = time.monotonic_ns()
+        record = records.Decision(
+            id=uuid7(),
+            time=records.timestamp(time.time()),
+            request_id=exchange.request_id.decode(),
+            decision=decision,
+            reason=reason,
+            status=status,
+            endpoint=self.endpoint_name,
+            parameters=self.parameters,
+            latency_us=records.Latency(total=(now - exchange.received_ns) // 1000),
+            request_bytes=len(exchange.body),
+            response_bytes=size,
+        )
+        identity = self.identity
+        if identity is not None:
+            record.subject = identity.subject
+            record.tenant = identity.tenant
+            record.client = identity.client
+            record.auth = "bearer"
+            record.token = identity.token
+            record.groups = list(identity.grant.groups)
+        if self.model is not None:
+            record.model = self.model.name
+            record.model_digest = self.model.artefact_digest
+        tokens: Tokens | None = None
+        if forward is not None:
+            tokens = forward.tokens
+            record.engine = forward.engine.address if forward.engine is not None else ""
+            record.attempts = forward.attempts
+            if forward.first_byte_ns is not None and record.latency_us is not None:
+                record.latency_us.first = (forward.first_byte_ns - exchange.received_ns) // 1000
+        if tokens is not None:
+            record.tokens = records.TokenCounts(
+                tokens.prompt, tokens.completion, tokens.prompt + tokens.completion
+            )
+        self._count(record, now)
+        gateway.audit.append(record, then)
+
+    def _count(self, record: records.Decision, now: int) -> None:
+        metrics, forward = self._gateway.metrics, self.forward
+        endpoint, model = record.endpoint, record.model
+        metrics.requests.add(endpoint, model, record.decision, str(record.status))
+        metrics.reasons.add(record.decision, record.reason)
+        if forward is None or record.decision == "deny":
+            return
+        received = self.exchange.received_ns
+        metrics.total.observe((now - received) / 1e9, endpoint, model)
+        if forward.started_stream and forward.first_byte_ns is not None:
+            metrics.first.observe((forward.first_byte_ns - received) / 1e9, endpoint, model)
+        tokens = forward.tokens
+        if tokens is not None:
+            metrics.tokens.add(model, "prompt", amount=tokens.prompt)
+            metrics.tokens.add(model, "completion", amount=tokens.completion)
+
+    def _finished(self) -> None:
+        if not self._recorded:
+            self._recorded = True
+            self._gateway.metrics.in_flight -= 1

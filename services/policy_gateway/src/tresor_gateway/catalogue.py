@@ -1,0 +1,43 @@
+"""Models as users name them, and where they are served."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from tresor_gateway import config_schema as schema
+from tresor_gateway.upstream.pool import EnginePool, Replica
+
+
+@dataclass(frozen=True)
+class Model:
+    """One entry of the catalogue."""
+
+    name: str
+    task: str
+    replicas: tuple[Replica, ...]
+    context_tokens: int | None
+    artefact_digest: str
+
+
+class Catalogue:
+    """Finds a model by its name or one of its aliases."""
+
+    def __init__(self, models: Iterable[schema.Model], pool: EnginePool) -> None:
+        self._models: dict[str, Model] = {}
+        self.tasks: dict[str, str] = {}
+        for entry in models:
+            model = Model(
+                entry.name,
+                entry.task,
+                tuple(pool.replica(replica, entry.name) for replica in entry.replicas),
+                entry.context_tokens,
+                entry.artefact_digest or "",
+            )
+            self.tasks[entry.name] = entry.task
+            for name in (entry.name, *entry.aliases):
+                self._models[name] = model
+
+    def find(self, name: str) -> Model | None:
+        """The model, or none."""
+        return self._models.get(name)

@@ -1,0 +1,259 @@
+"""Read and check the configuration: bytes in, a frozen ``Config`` or a ``ConfigError`` out."""
+
+from __future__ import annotations
+
+import difflib
+import ipaddress
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import msgspec
+import yaml
+
+from tresor_gateway import config_schema as schema
+from tresor_gateway.errors import ConfigError
+
+MAX_CONFIG_BYTES = 4 << 20
+CREDENTIAL_PREFIX = "credential:"
+CHAT_ENDPOINTS = frozenset({"chat.completions", "completions"})
+
+
+def load(path: Path) -> schema.Config:
+    """Read, convert and check the file at ``path``.
+
+    Raises:
+        ConfigError: one message per mistake found, each with file, key, value and what to do.
+    """
+    try:
+        if path.stat().st_size > MAX_CONFIG_BYTES:
+            raise ConfigError(
+                f"{path}: larger than {MAX_CONFIG_BYTES} bytes; is it the right file?"
+            )
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}; check --config") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: is not UTF-8 text (byte {error.start})") from error
+    return parse(text, str(path))
+
+
+def parse(text: str, source: str) -> schema.Config:
+    """Convert the text of a configuration; ``source`` names it in messages."""
+    try:
+        data = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{source}: is not YAML: {str(error).replace(chr(10), ' ')}") from error
+    if not isinstance(data, dict):
+        raise ConfigError(f"{source}: must be a mapping with the keys {_known(schema.Config)}")
+    try:
+        config = msgspec.convert(data, type=schema.Config)
+    except msgspec.ValidationError as error:
+        raise ConfigError(f"{source}: {_explain(str(error), data)}") from error
+    problems = [f"{source}: {problem}" for problem in _check(config)]
+    if problems:
+        raise ConfigError("\n".join(problems))
+    return config
+
+
+def secret_path(value: str) -> Path:
+    """The file a secret's setting names; ``credential:NAME`` is systemd's credential NAME."""
+    if not value.startswith(CREDENTIAL_PREFIX):
+        return Path(value)
+    directory = os.environ.get("CREDENTIALS_DIRECTORY")
+    if not directory:
+        raise ConfigError(
+            f"{value!r} needs a systemd unit with LoadCredential=; "
+            "outside of one write the file's path instead"
+        )
+    return Path(directory) / value.removeprefix(CREDENTIAL_PREFIX)
+
+
+def split_address(value: str) -> tuple[str, int]:
+    """``127.0.0.1:8080`` or ``[::1]:8080`` as host and port.
+
+    Raises:
+        ValueError: it is neither, or the address is not a loopback one.
+    """
+    host, _, port = value.rpartition(":")
+    host = host.removeprefix("[").removesuffix("]")
+    if not ipaddress.ip_address(host).is_loopback:
+        raise ValueError(f"{host} is not a loopback address")
+    number = int(port)
+    if not 0 <= number < 65536:
+        raise ValueError(f"{number} is not a port")
+    return host, number
+
+
+def is_loopback_host(host: str) -> bool:
+    """Whether a URL's host is this machine for certain."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+# --- messages about types and unknown keys -------------------------------------------------
+
+
+def _known(section: type[msgspec.Struct]) -> str:
+    return ", ".join(sorted(section.__struct_fields__))
+
+
+def _explain(message: str, data: object) -> str:
+    """Turn msgspec's message into key, value seen, what to write."""
+    text, _, where = message.rpartition(" - at `$")
+    if not text:
+        text, where = message, "`"
+    key = where.removesuffix("`").lstrip(".")
+    unknown = re.search(r"unknown field `([^`]*)`", text)
+    if unknown:
+        name = unknown.group(1)
+        full = f"{key}.{name}".lstrip(".")
+        return f"{full}: unknown key; {_suggestion(name)}"
+    missing = re.search(r"missing required field `([^`]*)`", text)
+    if missing:
+        return f"{f'{key}.{missing.group(1)}'.lstrip('.')}: is required; add it"
+    return f"{key or 'file'}: {_seen(key, data)}{text[0].lower()}{text[1:]}"
+
+
+def _suggestion(name: str) -> str:
+    sections = [
+        item
+        for item in vars(schema).values()
+        if isinstance(item, type) and issubclass(item, schema.Section)
+    ]
+    names = {key for section in sections for key in section.__struct_fields__}
+    close = difflib.get_close_matches(name, names, n=1)
+    return f"did you mean {close[0]!r}?" if close else "remove it"
+
+
+def _seen(key: str, data: object) -> str:
+    """The value at ``key`` for the message; nothing when the path is not a plain one."""
+    value: Any = data
+    for part in re.findall(r"[^.\[\]]+", key):
+        if isinstance(value, dict) and part in value:
+            value = value[part]
+        elif isinstance(value, list) and part.isdigit() and int(part) < len(value):
+            value = value[int(part)]
+        else:
+            return ""
+    if isinstance(value, (dict, list)):
+        return ""
+    return f"value {str(value)[:80]!r}: "
+
+
+# --- checks that types cannot express ----------------------------------------------------
+
+
+def _check(config: schema.Config) -> Iterator[str]:
+    yield from _check_listeners(config)
+    yield from _check_identity(config)
+    yield from _check_models(config)
+    yield from _check_access(config)
+    upstream = config.upstream
+    if upstream.cooldown_max_seconds < upstream.cooldown_seconds:
+        yield (
+            f"upstream.cooldown_max_seconds: value {upstream.cooldown_max_seconds}: "
+            f"must not be below cooldown_seconds ({upstream.cooldown_seconds})"
+        )
+    if not Path(config.audit.directory).is_absolute():
+        yield f"audit.directory: value {config.audit.directory!r}: write an absolute path"
+
+
+def _check_listeners(config: schema.Config) -> Iterator[str]:
+    listen, admin = config.listen, config.admin
+    if (listen.sockets is None) == (listen.tcp is None):
+        yield "listen: set exactly one of sockets (a directory) and tcp (loopback, stand-alone)"
+    if (admin.socket is None) == (admin.tcp is None):
+        yield "admin: set exactly one of socket (a path) and tcp (loopback)"
+    for key, value in (("listen.tcp", listen.tcp), ("admin.tcp", admin.tcp)):
+        if value is not None:
+            try:
+                split_address(value)
+            except ValueError as error:
+                yield f"{key}: value {value!r}: {error}; write for example 127.0.0.1:8080"
+    for key, value in (("listen.sockets", listen.sockets), ("admin.socket", admin.socket)):
+        if value is not None and not Path(value).is_absolute():
+            yield f"{key}: value {value!r}: write an absolute path"
+    if config.keys is None and (listen.tcp is None or config.workers > 1):
+        yield (
+            "keys: is required unless one stand-alone worker listens on tcp; name two secret "
+            "files of at least 32 bytes (pseudonym_file, cache_salt_file)"
+        )
+    if config.workers > 1 and listen.tcp is not None and listen.tcp.endswith(":0"):
+        yield f"listen.tcp: value {listen.tcp!r}: port 0 works with one worker only"
+
+
+def _check_identity(config: schema.Config) -> Iterator[str]:
+    jwks = config.identity.jwks
+    if (jwks.url is None) == (jwks.file is None):
+        yield "identity.jwks: set exactly one of url (https) and file"
+    if jwks.url is not None:
+        parts = urlsplit(jwks.url)
+        if parts.scheme != "https" or not parts.hostname or parts.username:
+            yield (
+                f"identity.jwks.url: value {jwks.url!r}: "
+                "write https://host[:port]/path without credentials"
+            )
+        if jwks.ca_file is None:
+            yield "identity.jwks.ca_file: is required with url; name the CA of the provider"
+    if jwks.max_age_seconds < jwks.refresh_seconds:
+        yield (
+            f"identity.jwks.max_age_seconds: value {jwks.max_age_seconds}: "
+            f"must not be below refresh_seconds ({jwks.refresh_seconds})"
+        )
+
+
+def _check_models(config: schema.Config) -> Iterator[str]:
+    taken: dict[str, str] = {}
+    tls = False
+    for index, model in enumerate(config.models):
+        where = f"models[{index}]"
+        for name in (model.name, *model.aliases):
+            if name in taken:
+                yield f"{where}: name {name!r} already belongs to {taken[name]}; names are unique"
+            taken[name] = where
+        for number, replica in enumerate(model.replicas):
+            key = f"{where}.replicas[{number}].url"
+            parts = urlsplit(replica.url)
+            try:
+                valid = bool(parts.hostname) and parts.port is not None
+            except ValueError:
+                valid = False
+            valid = valid and parts.path in ("", "/", "/v1") and not parts.query
+            if parts.scheme not in ("http", "https") or not valid or parts.username:
+                yield f"{key}: value {replica.url!r}: write https://host:port"
+            elif parts.scheme == "http" and (
+                config.listen.tcp is None or not is_loopback_host(parts.hostname or "")
+            ):
+                yield (
+                    f"{key}: value {replica.url!r}: plain http is for loopback engines of a "
+                    "stand-alone gateway (listen.tcp) only; write https://host:port"
+                )
+            tls = tls or parts.scheme == "https"
+    upstream = config.upstream
+    if tls and not (upstream.ca_file and upstream.cert_file and upstream.key_file):
+        yield "upstream: https engines need ca_file, cert_file and key_file (mutual TLS)"
+
+
+def _check_access(config: schema.Config) -> Iterator[str]:
+    tasks = {model.name: model.task for model in config.models}
+    for index, rule in enumerate(config.access):
+        where = f"access[{index}] (group {rule.group!r})"
+        for name in rule.models:
+            if name not in tasks:
+                yield f"{where}.models: {name!r} is no model; known are {', '.join(sorted(tasks))}"
+        wanted = {tasks[name] for name in rule.models if name in tasks}
+        for endpoint in rule.endpoints:
+            task = "chat" if endpoint in CHAT_ENDPOINTS else "embedding"
+            if endpoint != "models" and wanted and task not in wanted:
+                yield (
+                    f"{where}.endpoints: {endpoint!r} fits none of its models "
+                    f"(it needs one with task {task!r})"
+                )

@@ -1,0 +1,159 @@
+"""The shape of the configuration file: every key, its type, its range and its default."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from msgspec import Meta, Struct, field
+
+Seconds = Annotated[float, Meta(gt=0, le=86_400)]
+Text = Annotated[str, Meta(min_length=1, max_length=512)]
+Name = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/-]{0,127}$")]
+Count = Annotated[int, Meta(ge=1, le=1_000_000)]
+Size = Annotated[int, Meta(ge=1024, le=1 << 31)]
+Algorithm = Literal[
+    "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"
+]
+EndpointName = Literal["models", "chat.completions", "completions", "embeddings"]
+
+
+class Section(Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
+    """A mapping in the file; an unknown key is an error."""
+
+
+class Listen(Section, frozen=True, kw_only=True):
+    """Where clients come in: a directory for one socket per worker, or a loopback address."""
+
+    sockets: Text | None = None
+    tcp: Text | None = None
+
+
+class Admin(Section, frozen=True, kw_only=True):
+    """Where metrics and health are read; never on the clients' listener."""
+
+    socket: Text | None = None
+    tcp: Text | None = None
+
+
+class Jwks(Section, frozen=True, kw_only=True):
+    """The identity provider's signing keys (exactly one of ``url`` and ``file``)."""
+
+    url: Text | None = None
+    file: Text | None = None
+    ca_file: Text | None = None
+    cache_file: Text | None = None
+    refresh_seconds: Seconds = 300.0
+    max_age_seconds: Annotated[float, Meta(gt=0, le=604_800)] = 86_400.0
+    cooldown_seconds: Seconds = 30.0
+    timeout_seconds: Seconds = 5.0
+
+
+class Identity(Section, frozen=True, kw_only=True):
+    """What makes an access token acceptable."""
+
+    issuer: Text
+    audience: Text
+    jwks: Jwks
+    algorithms: Annotated[list[Algorithm], Meta(min_length=1)] = field(
+        default_factory=lambda: ["RS256"]
+    )
+    token_types: Annotated[list[Text], Meta(min_length=1)] = field(
+        default_factory=lambda: ["at+jwt", "jwt"]
+    )
+    groups_claim: Text = "groups"
+    tenant_claim: Text | None = None
+    clock_skew_seconds: Annotated[float, Meta(ge=0, le=60)] = 30.0
+    cache_seconds: Annotated[float, Meta(ge=0, le=60)] = 60.0
+    cache_entries: Count = 10_000
+
+
+class Keys(Section, frozen=True, kw_only=True):
+    """Files with the site's own secrets (32 bytes or more each)."""
+
+    pseudonym_file: Text
+    cache_salt_file: Text
+
+
+class Upstream(Section, frozen=True, kw_only=True):
+    """How engines are reached."""
+
+    ca_file: Text | None = None
+    cert_file: Text | None = None
+    key_file: Text | None = None
+    connect_seconds: Seconds = 2.0
+    first_byte_seconds: Seconds = 120.0
+    idle_seconds: Seconds = 60.0
+    total_seconds: Seconds = 600.0
+    max_idle_connections: Count = 64
+    idle_connection_seconds: Seconds = 4.0
+    cooldown_seconds: Seconds = 1.0
+    cooldown_max_seconds: Seconds = 30.0
+    max_response_bytes: Size = 64 << 20
+
+
+class Replica(Section, frozen=True, kw_only=True):
+    """One engine that serves a model."""
+
+    url: Text
+    served_name: Name | None = None
+
+
+class Model(Section, frozen=True, kw_only=True):
+    """A model as users name it."""
+
+    name: Name
+    task: Literal["chat", "embedding"]
+    replicas: Annotated[list[Replica], Meta(min_length=1)]
+    aliases: list[Name] = []
+    context_tokens: Annotated[int, Meta(ge=1)] | None = None
+    artefact_digest: Text | None = None
+
+
+class AccessRule(Section, frozen=True, kw_only=True):
+    """An IdP group may use these models on these endpoints."""
+
+    group: Text
+    models: Annotated[list[Name], Meta(min_length=1)]
+    endpoints: Annotated[list[EndpointName], Meta(min_length=1)]
+
+
+class Limits(Section, frozen=True, kw_only=True):
+    """Bounds per request, per connection and per worker."""
+
+    max_header_bytes: Size = 32 << 10
+    max_body_bytes: Size = 8 << 20
+    max_output_tokens: Count = 4096
+    max_choices: Annotated[int, Meta(ge=1, le=128)] = 4
+    max_inputs: Annotated[int, Meta(ge=1, le=4096)] = 256
+    max_connections: Count = 4096
+    max_concurrent_requests: Count = 1024
+    receive_seconds: Seconds = 30.0
+    keepalive_seconds: Seconds = 75.0
+    drain_seconds: Seconds = 30.0
+
+
+class Audit(Section, frozen=True, kw_only=True):
+    """Where decisions are recorded."""
+
+    directory: Text
+    host: Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
+    strict: bool = False
+    commit_milliseconds: Annotated[int, Meta(ge=1, le=50)] = 20
+    max_file_bytes: Size = 64 << 20
+    max_pending_records: Count = 100_000
+
+
+class Config(Section, frozen=True, kw_only=True):
+    """The whole file."""
+
+    listen: Listen
+    admin: Admin
+    identity: Identity
+    models: Annotated[list[Model], Meta(min_length=1)]
+    access: list[AccessRule]
+    audit: Audit
+    upstream: Upstream = Upstream()
+    limits: Limits = Limits()
+    keys: Keys | None = None
+    workers: Annotated[int, Meta(ge=1, le=128)] = 1
+    pid_file: Text | None = None

@@ -1,0 +1,220 @@
+"""The policy: what happens to a request between the client's socket and the engine's.
+
+Everything that can fail ends in an ``ApiError``; what is not expected ends in a 500 with a record.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+from dataclasses import dataclass
+from typing import Final
+
+from tresor_gateway import config_schema as schema
+from tresor_gateway.api import answers, endpoints, errors, request
+from tresor_gateway.api.endpoints import Endpoint, EndpointTable
+from tresor_gateway.api.errors import ApiError
+from tresor_gateway.audit.uuid7 import uuid7
+from tresor_gateway.audit.writer import AuditWriter
+from tresor_gateway.call import Call
+from tresor_gateway.catalogue import Catalogue
+from tresor_gateway.http.exchange import Exchange
+from tresor_gateway.identity.authenticator import Authenticator, Identity, KeysNeededError
+from tresor_gateway.metrics.gateway import GatewayMetrics
+from tresor_gateway.upstream.forward import Forward
+from tresor_gateway.upstream.pool import EnginePool
+
+log = logging.getLogger(__name__)
+_REQUEST_ID: Final = re.compile(rb"[A-Za-z0-9._-]{8,64}")
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What the gateway is made of."""
+
+    config: schema.Config
+    catalogue: Catalogue
+    pool: EnginePool
+    authenticator: Authenticator
+    audit: AuditWriter
+    metrics: GatewayMetrics
+
+
+class Gateway:
+    """The application behind a worker's connections."""
+
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, parts: Parts, *, behind_proxy: bool
+    ) -> None:
+        limits = parts.config.limits
+        self._loop = loop
+        self._config = parts.config
+        self._catalogue = parts.catalogue
+        self._pool = parts.pool
+        self._authenticator = parts.authenticator
+        self._behind_proxy = behind_proxy
+        self._endpoints = EndpointTable(
+            frozenset(parts.catalogue.tasks.values()), internal=behind_proxy
+        )
+        self._limits = request.RequestLimits(
+            limits.max_output_tokens, limits.max_choices, limits.max_inputs
+        )
+        self._tasks: set[asyncio.Task[None]] = set()
+        self.audit = parts.audit
+        self.metrics = parts.metrics
+
+    # --- Application --------------------------------------------------------------------------
+
+    def head_received(self, exchange: Exchange) -> ApiError | None:
+        """Identity and endpoint are decided before a body is accepted."""
+        call = self._call(exchange)
+        try:
+            self._judge_head(call)
+        except ApiError as error:
+            return error
+        except Exception:
+            log.exception("request %s", exchange.request_id.decode())
+            return errors.internal()
+        return None
+
+    def request_received(self, exchange: Exchange) -> None:
+        """The body is here."""
+        call: Call = exchange.context
+        if call.auth_pending:
+            task = self._loop.create_task(self._authenticate_late(call))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+        else:
+            self._proceed(call)
+
+    def request_refused(self, exchange: Exchange, error: ApiError) -> None:
+        """A refusal by the protocol or by ``head_received``."""
+        call = self._call(exchange)
+        if self.audit.healthy:
+            call.refuse(error)
+        else:
+            self.audit.refuse()
+            call.refuse_without_record(error)
+
+    def client_gone(self, exchange: Exchange) -> None:
+        """Nobody waits for the answer."""
+        if exchange.context is not None:
+            exchange.context.client_gone()
+
+    # --- steps ------------------------------------------------------------------------------------
+
+    def _call(self, exchange: Exchange) -> Call:
+        if exchange.context is None:
+            given = exchange.headers.get(b"x-request-id", b"")
+            trusted = self._behind_proxy and _REQUEST_ID.fullmatch(given)
+            exchange.request_id = given if trusted else uuid7().encode()
+            exchange.context = Call(self, exchange)
+        call: Call = exchange.context
+        return call
+
+    def _judge_head(self, call: Call) -> None:
+        exchange = call.exchange
+        if not self.audit.healthy:
+            raise errors.unavailable("audit_unavailable", "Decisions cannot be recorded.", 10)
+        endpoint = self._endpoints.find(exchange.method, exchange.target)
+        if endpoint is None:
+            raise errors.unknown_path()
+        call.endpoint = endpoint
+        if endpoint is endpoints.AUTHORIZE:
+            asked = self._endpoints.named(
+                exchange.headers.get(b"x-tresor-endpoint", b"").decode("latin-1")
+            )
+            if asked is None:
+                raise errors.unknown_path()
+            call.endpoint_name = asked.name
+        else:
+            call.endpoint_name = endpoint.name
+        if self.metrics.in_flight > self._config.limits.max_concurrent_requests:
+            raise errors.unavailable("overloaded", "The gateway is busy.", 2)
+        if endpoint.method == b"POST":
+            _check_content(exchange.headers)
+        try:
+            identity = self._authenticator.authenticate(exchange.headers.get(b"authorization"))
+        except KeysNeededError:
+            call.auth_pending = True
+            return
+        self._admit(call, identity)
+
+    def _admit(self, call: Call, identity: Identity) -> None:
+        call.identity = identity
+        if not identity.grant.may_use_endpoint(call.endpoint_name):
+            raise errors.forbidden_endpoint(call.endpoint_name)
+
+    async def _authenticate_late(self, call: Call) -> None:
+        await self._authenticator.refresh()
+        if not call.exchange.open:
+            return
+        try:
+            header = call.exchange.headers.get(b"authorization")
+            self._admit(call, self._authenticator.authenticate(header, may_refetch=False))
+        except ApiError as error:
+            call.refuse(error)
+            return
+        except Exception:
+            log.exception("request %s", call.exchange.request_id.decode())
+            call.refuse(errors.internal())
+            return
+        self._proceed(call)
+
+    def _proceed(self, call: Call) -> None:
+        try:
+            self._dispatch(call)
+        except ApiError as error:
+            call.refuse(error)
+        except Exception:
+            log.exception("request %s", call.exchange.request_id.decode())
+            call.refuse(errors.internal())
+
+    def _dispatch(self, call: Call) -> None:
+        endpoint, identity = call.endpoint, call.identity
+        if endpoint is None or identity is None:
+            raise errors.internal()
+        if endpoint is endpoints.AUTHORIZE:
+            call.authorized()
+        elif endpoint is endpoints.MODELS:
+            call.succeed(200, answers.models(identity.grant.models))
+        else:
+            self._forward(call, endpoint, identity)
+
+    def _forward(self, call: Call, endpoint: Endpoint, identity: Identity) -> None:
+        exchange = call.exchange
+        parsed = request.decode(endpoint, exchange.body)
+        asked = parsed.model
+        model = self._catalogue.find(asked)
+        if model is None or not identity.grant.may_use_model(endpoint.name, model.name):
+            raise errors.model_not_found(asked)
+        call.model = model
+        prepared = request.prepare(parsed, self._limits, model.context_tokens)
+        call.parameters = prepared.parameters
+        forward = Forward(
+            self._loop,
+            self._pool,
+            self._config.upstream,
+            call,
+            target=endpoint.target,
+            request_id=exchange.request_id,
+            stream=prepared.stream,
+            usage_wanted=prepared.usage_wanted,
+            body=lambda served_name: prepared.body(served_name, identity.cache_salt),
+        )
+        call.forward = forward
+        exchange.on_pause = forward.pause
+        exchange.on_resume = forward.resume
+        forward.start(model.replicas)
+
+
+def _check_content(headers: dict[bytes, bytes]) -> None:
+    content_type = headers.get(b"content-type", b"").split(b";", 1)[0].strip().lower()
+    if content_type != b"application/json":
+        raise errors.bad_request("The header content-type must be application/json.")
+    if headers.get(b"content-encoding", b"identity").lower() != b"identity":
+        raise errors.bad_request("Compressed request bodies are not supported.")
+
+
+__all__ = ["Endpoint", "Gateway", "Parts"]

@@ -1,0 +1,136 @@
+"""The gateway's metrics; ``docs/metrics.md`` is their definition. Never a user or a prompt."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+from typing import Final
+
+from tresor_gateway.audit.writer import AuditWriter
+from tresor_gateway.http.server import HttpServer
+from tresor_gateway.identity.keystore import KeyStore
+from tresor_gateway.metrics.registry import Counter, Gauge, Histogram, Labels, Registry
+from tresor_gateway.upstream.pool import EnginePool
+
+# 0.5 s and 3 s are the service levels for the first token and the whole answer.
+FIRST_EDGES: Final = (0.01, 0.025, 0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 2.0, 5.0, 10.0, 30.0)
+TOTAL_EDGES: Final = (0.05, 0.1, 0.3, 0.5, 0.8, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0, 30.0, 60.0, 300.0)
+
+
+class GatewayMetrics:
+    """What requests are counted by."""
+
+    def __init__(self) -> None:
+        self.registry = Registry()
+        self.requests = Counter(
+            "tresor_gateway_requests_total",
+            "Answered requests.",
+            ("endpoint", "model", "decision", "status"),
+        )
+        self.reasons = Counter(
+            "tresor_gateway_decisions_total",
+            "Decisions by the reason given in the audit record.",
+            ("decision", "reason"),
+        )
+        self.tokens = Counter(
+            "tresor_gateway_tokens_total", "Tokens as counted by engines.", ("model", "kind")
+        )
+        self.first = Histogram(
+            "tresor_gateway_time_to_first_token_seconds",
+            "From the first byte of a streamed request to the first event of its answer.",
+            FIRST_EDGES,
+            ("endpoint", "model"),
+        )
+        self.total = Histogram(
+            "tresor_gateway_request_duration_seconds",
+            "From the first byte of an allowed request to the last byte of its answer.",
+            TOTAL_EDGES,
+            ("endpoint", "model"),
+        )
+        self.in_flight = 0
+        for family in (self.requests, self.reasons, self.tokens, self.first, self.total):
+            self.registry.add(family)
+        self._gauge("tresor_gateway_requests_in_flight", "Requests now.", lambda: self.in_flight)
+
+    def _gauge(
+        self, name: str, help_text: str, read: Callable[[], float], kind: str = "gauge"
+    ) -> None:
+        self.registry.add(Gauge(name, help_text, lambda: [((), float(read()))], kind=kind))
+
+    def watch_server(self, server: HttpServer) -> None:
+        """Connections of clients."""
+        self._gauge(
+            "tresor_gateway_connections",
+            "Open client connections.",
+            lambda: len(server.connections),
+        )
+        self._gauge(
+            "tresor_gateway_connections_refused_total",
+            "Connections closed because the worker was full.",
+            lambda: server.refused_connections,
+            kind="counter",
+        )
+
+    def watch_keys(self, store: KeyStore) -> None:
+        """Age of the signing keys."""
+
+        def age() -> Iterable[tuple[Labels, float]]:
+            seconds = store.age
+            return [] if seconds is None else [((), seconds)]
+
+        self.registry.add(
+            Gauge("tresor_gateway_jwks_age_seconds", "Since the signing keys were fetched.", age)
+        )
+        self._gauge(
+            "tresor_gateway_jwks_failures", "Failed fetches in a row.", lambda: store.failures
+        )
+
+    def watch_audit(self, audit: AuditWriter) -> None:
+        """The audit log."""
+        self._gauge(
+            "tresor_gateway_audit_records_total",
+            "Records on disk.",
+            lambda: audit.written,
+            kind="counter",
+        )
+        self._gauge(
+            "tresor_gateway_audit_commits_total",
+            "Synced writes.",
+            lambda: audit.commits,
+            kind="counter",
+        )
+        self._gauge(
+            "tresor_gateway_audit_pending_records", "Not on disk yet.", lambda: audit.pending
+        )
+        self._gauge(
+            "tresor_gateway_audit_healthy", "1 while records reach the disk.", lambda: audit.healthy
+        )
+        self._gauge(
+            "tresor_gateway_audit_chain_breaks",
+            "Chains found damaged by more than a crash at start.",
+            lambda: audit.breaks,
+        )
+
+    def watch_engines(self, pool: EnginePool) -> None:
+        """Health and load of the engines as this worker sees them."""
+        self.registry.add(
+            Gauge(
+                "tresor_gateway_engine_healthy",
+                "0 while an engine is left alone after a failure.",
+                lambda: [((e.address,), float(pool.is_healthy(e))) for e in pool.engines],
+                ("engine",),
+            )
+        )
+        self.registry.add(
+            Gauge(
+                "tresor_gateway_engine_requests_in_flight",
+                "Requests an engine works on.",
+                lambda: [((e.address,), float(e.in_flight)) for e in pool.engines],
+                ("engine",),
+            )
+        )
+
+    def watch_process(self, started: float | None = None) -> None:
+        """Start time (Unix seconds)."""
+        moment = time.time() if started is None else started
+        self._gauge("tresor_gateway_start_time_seconds", "When the worker started.", lambda: moment)

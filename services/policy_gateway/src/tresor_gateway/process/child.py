@@ -1,0 +1,41 @@
+"""What a worker process runs: serve, answer the supervisor, stop when told or left alone."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import socket
+
+from tresor_gateway import config_schema as schema
+from tresor_gateway.process.channel import Channel
+from tresor_gateway.process.worker import Worker
+
+
+async def run(config: schema.Config, number: int, descriptor: int) -> None:
+    """Serve as worker ``number``; ``descriptor`` is our end of the supervisor's channel.
+
+    Raises:
+        GatewayError: it cannot start.
+    """
+    loop = asyncio.get_running_loop()
+    stop = asyncio.Event()
+    loop.add_signal_handler(signal.SIGTERM, stop.set)
+    # Ctrl-C reaches the whole group; the supervisor decides.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    channel = await Channel.open(socket.socket(fileno=descriptor))
+    worker = Worker(config, number)
+    await worker.start()
+    channel.send({"event": "ready", "address": worker.address})
+
+    async def listen() -> None:
+        while (message := await channel.receive()) is not None:
+            if message.get("ask") == "metrics":
+                families = worker.metrics.registry.collect(str(number))
+                channel.send({"event": "metrics", "families": families})
+        stop.set()
+
+    listener = loop.create_task(listen())
+    await stop.wait()
+    await worker.stop()
+    listener.cancel()
+    channel.close()

@@ -1,0 +1,179 @@
+"""A worker: builds the gateway from the configuration and serves until it is told to stop."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+import time
+from pathlib import Path
+from typing import Final
+
+from tresor_gateway import config_schema as schema
+from tresor_gateway import keys as site_keys
+from tresor_gateway.access import AccessTable
+from tresor_gateway.audit.chain import Chain
+from tresor_gateway.audit.writer import AuditWriter
+from tresor_gateway.catalogue import Catalogue
+from tresor_gateway.gateway import Gateway, Parts
+from tresor_gateway.http.server import HttpServer, ServerLimits
+from tresor_gateway.identity.authenticator import Authenticator
+from tresor_gateway.identity.keystore import KeyStore
+from tresor_gateway.identity.source import FileSource, KeySource, UrlSource
+from tresor_gateway.identity.tokens import TokenPolicy, normalise_type
+from tresor_gateway.metrics.gateway import GatewayMetrics
+from tresor_gateway.process.sockets import tcp_listener, unix_listener
+from tresor_gateway.upstream.pool import EnginePool
+from tresor_gateway.upstream.tls import client_context
+
+log = logging.getLogger(__name__)
+_ABORT_SECONDS: Final = 2.0
+
+
+class Worker:
+    """One process's worth of gateway. Create it inside a running event loop."""
+
+    def __init__(self, config: schema.Config, number: int) -> None:
+        """Read secrets and certificates and put the parts together.
+
+        Raises:
+            ConfigError: a file that the configuration names cannot be used.
+        """
+        loop = asyncio.get_running_loop()
+        self._loop = loop
+        self._config = config
+        self.number = number
+        self._pool = EnginePool(loop, config.upstream, client_context(config.upstream))
+        catalogue = Catalogue(config.models, self._pool)
+        self._store = _key_store(config.identity.jwks)
+        self._audit = _audit_writer(loop, config, number)
+        self.metrics = GatewayMetrics()
+        authenticator = Authenticator(
+            self._store,
+            _token_policy(config.identity),
+            AccessTable(config.access, catalogue.tasks),
+            site_keys.load(config),
+            cache_seconds=config.identity.cache_seconds,
+            cache_entries=config.identity.cache_entries,
+        )
+        parts = Parts(config, catalogue, self._pool, authenticator, self._audit, self.metrics)
+        behind_proxy = config.listen.sockets is not None
+        limits = config.limits
+        self._server = HttpServer(
+            loop,
+            Gateway(loop, parts, behind_proxy=behind_proxy),
+            ServerLimits(
+                header_bytes=limits.max_header_bytes,
+                body_bytes=limits.max_body_bytes,
+                connections=limits.max_connections,
+                receive_seconds=limits.receive_seconds,
+                keepalive_seconds=limits.keepalive_seconds,
+            ),
+        )
+        self._listener: asyncio.Server | None = None
+        self._path: Path | None = None
+        self._refresher: asyncio.Task[None] | None = None
+        self.metrics.watch_server(self._server)
+        self.metrics.watch_keys(self._store)
+        self.metrics.watch_audit(self._audit)
+        self.metrics.watch_engines(self._pool)
+        self.metrics.watch_process(time.time())
+
+    @property
+    def address(self) -> str:
+        """Where clients connect: a socket's path or ``host:port``."""
+        if self._path is not None:
+            return str(self._path)
+        if self._listener is None:
+            return ""
+        host, port = self._listener.sockets[0].getsockname()[:2]
+        return f"{host}:{port}"
+
+    async def start(self) -> None:
+        """Open the audit chain, get keys, listen.
+
+        Raises:
+            AuditError: the chain cannot be opened.
+            ConfigError: the listening address cannot be used.
+        """
+        self._audit.start()
+        try:
+            await self._store.start()
+            self._listener = await self._loop.create_server(
+                self._server.protocol, sock=self._socket()
+            )
+        except BaseException:
+            self._audit.stop()
+            raise
+        self._refresher = self._loop.create_task(self._store.run())
+        log.info("worker %d listens at %s", self.number, self.address)
+
+    async def stop(self) -> None:
+        """Accept nothing new, finish what has begun within the drain time, flush the records."""
+        if self._listener is not None:
+            self._listener.close()
+        self._server.drain()
+        try:
+            async with asyncio.timeout(self._config.limits.drain_seconds):
+                await self._server.drained()
+        except TimeoutError:
+            log.warning("worker %d: drain time is over, connections are cut", self.number)
+            self._server.abort()
+            try:
+                async with asyncio.timeout(_ABORT_SECONDS):
+                    await self._server.drained()
+            except TimeoutError:
+                log.error("worker %d: connections did not end", self.number)
+        if self._refresher is not None:
+            self._refresher.cancel()
+        self._pool.close()
+        await self._loop.run_in_executor(None, self._audit.stop)
+
+    def _socket(self) -> socket.socket:
+        listen = self._config.listen
+        if listen.sockets is not None:
+            self._path = Path(listen.sockets) / f"worker-{self.number}.sock"
+            return unix_listener(self._path)
+        return tcp_listener(listen.tcp or "", shared=self._config.workers > 1)
+
+
+def _key_store(jwks: schema.Jwks) -> KeyStore:
+    source: KeySource
+    if jwks.file is not None:
+        source = FileSource(Path(jwks.file))
+    else:
+        source = UrlSource(jwks.url or "", Path(jwks.ca_file or ""), jwks.timeout_seconds)
+    return KeyStore(
+        source,
+        refresh_seconds=jwks.refresh_seconds,
+        max_age_seconds=jwks.max_age_seconds,
+        cooldown_seconds=jwks.cooldown_seconds,
+        cache_file=Path(jwks.cache_file) if jwks.cache_file else None,
+    )
+
+
+def _token_policy(identity: schema.Identity) -> TokenPolicy:
+    return TokenPolicy(
+        issuer=identity.issuer,
+        audience=identity.audience,
+        algorithms=frozenset(identity.algorithms),
+        types=frozenset(normalise_type(value) for value in identity.token_types),
+        groups_claim=identity.groups_claim,
+        tenant_claim=identity.tenant_claim,
+        skew_seconds=identity.clock_skew_seconds,
+    )
+
+
+def _audit_writer(
+    loop: asyncio.AbstractEventLoop, config: schema.Config, number: int
+) -> AuditWriter:
+    audit = config.audit
+    writer = f"{audit.host}-gateway{number}"
+    chain = Chain(Path(audit.directory) / writer, writer, max_file_bytes=audit.max_file_bytes)
+    return AuditWriter(
+        loop,
+        chain,
+        commit_seconds=audit.commit_milliseconds / 1000,
+        max_pending=audit.max_pending_records,
+        strict=audit.strict,
+    )

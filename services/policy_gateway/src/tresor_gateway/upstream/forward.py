@@ -1,0 +1,363 @@
+"""Carry one request to an engine and its answer back, over as many replicas as it takes.
+
+Another replica is tried only while nothing of an answer has reached the client. The result is
+reported once to the ``Receiver``; after that nothing happens any more.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Sequence
+from typing import Final, Protocol
+
+import msgspec
+
+from tresor_gateway import config_schema as schema
+from tresor_gateway.api import answers, errors
+from tresor_gateway.api.answers import Tokens
+from tresor_gateway.api.errors import ApiError
+from tresor_gateway.deadline import Deadline
+from tresor_gateway.upstream.connection import EngineConnection
+from tresor_gateway.upstream.pool import ConnectError, Engine, EnginePool, Replica
+from tresor_gateway.upstream.sse import EventFilter, StreamFaultError
+
+log = logging.getLogger(__name__)
+_RETRIED: Final = frozenset({429, 500, 502, 503, 504})
+_MAX_ERROR_BYTES: Final = 64 << 10
+
+
+class Receiver(Protocol):
+    """The request on whose behalf we ask. No method may raise."""
+
+    def stream_data(self, data: bytes) -> None:
+        """Whole events of a stream; the first ones open it."""
+
+    def stream_end(self) -> None:
+        """The stream is complete, up to its end mark (which is the receiver's to send)."""
+
+    def stream_cut(self, error: ApiError) -> None:
+        """The stream has begun and will not be completed."""
+
+    def answer(self, body: bytes) -> None:
+        """A complete answer."""
+
+    def refused(self, error: ApiError) -> None:
+        """There is no answer, and nothing was sent yet."""
+
+
+class Forward:
+    """One request on its way. Created, started once, then either reported or cancelled."""
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        pool: EnginePool,
+        settings: schema.Upstream,
+        receiver: Receiver,
+        *,
+        target: bytes,
+        request_id: bytes,
+        stream: bool,
+        usage_wanted: bool,
+        body: Callable[[str], bytes],
+    ) -> None:
+        self._loop = loop
+        self._pool = pool
+        self._settings = settings
+        self._receiver = receiver
+        self._target = target
+        self._request_id = request_id
+        self._stream = stream
+        self._usage_wanted = usage_wanted
+        self._body = body
+        self._waiting: list[Replica] = []
+        self._replica: Replica | None = None
+        self._connection: EngineConnection | None = None
+        self._connecting: asyncio.Task[None] | None = None
+        self._deadline = Deadline(loop, self._late)
+        self._counted: Engine | None = None
+        self._total_end = 0.0
+        self._retried_stale = False
+        self._over = False
+        self._status = 0
+        self._event_stream = False
+        self._parts: list[bytes] = []
+        self._size = 0
+        self._events = EventFilter(usage_wanted=usage_wanted)
+        self._last_error: ApiError | None = None
+        self._paused = False
+        self.started_stream = False
+        self.first_byte_ns: int | None = None
+        self.tokens: Tokens | None = None
+        self.attempts = 0
+
+    @property
+    def engine(self) -> Engine | None:
+        """The engine asked last."""
+        return self._replica.engine if self._replica is not None else None
+
+    def start(self, replicas: Sequence[Replica]) -> None:
+        """Begin; the receiver hears about the outcome later, never during this call."""
+        self._waiting = self._pool.order(replicas)
+        self._total_end = self._loop.time() + self._settings.total_seconds
+        self._next()
+
+    def cancel(self) -> None:
+        """Nobody waits any more: the engine's work ends at once."""
+        if not self._over:
+            self._close()
+
+    def pause(self) -> None:
+        """The client is behind."""
+        self._paused = True
+        if self._connection is not None:
+            self._connection.pause()
+
+    def resume(self) -> None:
+        """The client has caught up."""
+        self._paused = False
+        if self._connection is not None:
+            self._connection.resume()
+            if not self._over:
+                self._extend(self._settings.idle_seconds)
+
+    # --- choosing and connecting ------------------------------------------------------------
+
+    def _next(self) -> None:
+        """Ask the next replica, or give up."""
+        self._drop_connection()
+        if not self._waiting:
+            self._refuse(
+                self._last_error
+                or errors.unavailable(
+                    "upstream_unavailable", "No engine of this model is reachable."
+                )
+            )
+            return
+        self._replica = self._waiting.pop(0)
+        self._attempt(self._replica)
+
+    def _attempt(self, replica: Replica, *, fresh: bool = False) -> None:
+        self.attempts += 1
+        replica.engine.in_flight += 1
+        self._counted = replica.engine
+        connection = None if fresh else self._pool.idle_connection(replica.engine)
+        # The deadline covers the wait for the first byte; connecting has its own.
+        first = self._settings.first_byte_seconds if self._stream else self._settings.total_seconds
+        self._extend(first)
+        if connection is not None:
+            self._send(connection, replica)
+        else:
+            self._connecting = self._loop.create_task(self._connect(replica))
+
+    async def _connect(self, replica: Replica) -> None:
+        try:
+            connection = await self._pool.connect(replica.engine)
+        except ConnectError as error:
+            self._connecting = None
+            self._pool.failed(replica.engine, str(error))
+            self._next()
+            return
+        self._connecting = None
+        if self._over:
+            connection.close()
+        else:
+            self._send(connection, replica)
+
+    def _send(self, connection: EngineConnection, replica: Replica) -> None:
+        body = self._body(replica.served_name)
+        self._connection = connection
+        self._status = 0
+        self._parts = []
+        self._size = 0
+        self._events = EventFilter(usage_wanted=self._usage_wanted)
+        accept = b"text/event-stream" if self._stream else b"application/json"
+        connection.send(
+            b"POST %b HTTP/1.1\r\nHost: %b\r\nContent-Type: application/json\r\nAccept: %b\r\n"
+            b"X-Request-Id: %b\r\nContent-Length: %d\r\n\r\n%b"
+            % (
+                self._target,
+                replica.engine.host_header,
+                accept,
+                self._request_id,
+                len(body),
+                body,
+            ),
+            self,
+        )
+
+    # --- the engine's answer (Sink) ------------------------------------------------------------
+
+    def head(self, status: int, headers: dict[bytes, bytes]) -> None:
+        """Status and headers are known."""
+        self._status = status
+        content_type = headers.get(b"content-type", b"").lower()
+        self._event_stream = content_type.startswith(b"text/event-stream")
+
+    def data(self, data: bytes) -> None:
+        """A piece of the body."""
+        if self._over:
+            return
+        if self._stream and self._status == 200 and self._event_stream:
+            self._stream_data(data)
+            return
+        self._size += len(data)
+        limit = self._settings.max_response_bytes if self._status == 200 else _MAX_ERROR_BYTES
+        if self._size > limit:
+            self._fault(f"answer with status {self._status} is larger than {limit} bytes")
+            return
+        self._parts.append(data)
+
+    def end(self) -> None:
+        """The engine's answer is complete."""
+        if self._over:
+            return
+        if self._status != 200:
+            self._error_answer()
+        elif self._stream:
+            self._end_of_stream()
+        else:
+            self._end_of_answer()
+
+    def failed(self, problem: str) -> None:
+        """The connection ended early."""
+        if self._over:
+            return
+        connection, replica = self._connection, self._replica
+        if replica is None or connection is None:
+            return
+        if self._status == 0 and connection.used and not self._retried_stale:
+            # An idle connection that the engine closed while we were sending: no failure of it.
+            self._retried_stale = True
+            self._drop_connection()
+            self._attempt(replica, fresh=True)
+            return
+        if self._events.done:
+            # Everything the client needs has arrived; only the connection is lost.
+            self._end_of_stream()
+            return
+        self._fault(problem)
+
+    # --- streams --------------------------------------------------------------------------------
+
+    def _stream_data(self, data: bytes) -> None:
+        try:
+            out = self._events.feed(data)
+        except StreamFaultError as error:
+            self._fault(str(error))
+            return
+        self._extend(self._settings.idle_seconds)
+        if out:
+            self.started_stream = True
+            if self.first_byte_ns is None:
+                self.first_byte_ns = time.monotonic_ns()
+            self._receiver.stream_data(out)
+
+    def _end_of_stream(self) -> None:
+        if not self._event_stream or not self._events.done:
+            self._fault("the stream ended without its end mark")
+            return
+        self.tokens = self._events.tokens
+        self._succeed()
+        if not self.started_stream:
+            self.first_byte_ns = time.monotonic_ns()
+        self._receiver.stream_end()
+
+    # --- whole answers ---------------------------------------------------------------------------
+
+    def _end_of_answer(self) -> None:
+        body = b"".join(self._parts)
+        try:
+            answer = answers.ANSWER.decode(body)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            self._fault("the answer is not the JSON object it should be")
+            return
+        self.tokens = Tokens.of(answer.usage)
+        self.first_byte_ns = time.monotonic_ns()
+        self._succeed()
+        self._receiver.answer(body)
+
+    def _error_answer(self) -> None:
+        error = answers.engine_error(self._status, b"".join(self._parts))
+        replica = self._replica
+        if replica is not None:
+            log.info("engine %s: answered with status %d", replica.engine.address, self._status)
+        if self._status in _RETRIED and self._waiting:
+            self._last_error = error
+            self._next()
+            return
+        self._succeed()
+        self._receiver.refused(error)
+
+    # --- endings ----------------------------------------------------------------------------------
+
+    def _fault(self, problem: str) -> None:
+        """The engine did not keep to its part; before the first byte another one may."""
+        replica = self._replica
+        if replica is not None:
+            self._pool.failed(replica.engine, problem)
+        if self.started_stream:
+            self._close()
+            self._receiver.stream_cut(errors.upstream_failed("The model's engine was lost."))
+            return
+        self._last_error = errors.upstream_failed()
+        self._next()
+
+    def _late(self) -> None:
+        if self._over:
+            return
+        if self._paused and self._loop.time() < self._total_end:
+            # Silence while we do not read is not the engine's.
+            self._extend(self._settings.idle_seconds)
+            return
+        engine = self.engine
+        log.warning("engine %s: deadline passed", engine.address if engine else "-")
+        started = self.started_stream
+        self._close()
+        if started:
+            self._receiver.stream_cut(errors.upstream_timeout())
+        else:
+            self._receiver.refused(errors.upstream_timeout())
+
+    def _refuse(self, error: ApiError) -> None:
+        self._close()
+        self._receiver.refused(error)
+
+    def _succeed(self) -> None:
+        """The answer is complete: keep the connection, the engine is healthy."""
+        replica, connection = self._replica, self._connection
+        self._connection = None
+        if replica is not None:
+            self._pool.succeeded(replica.engine)
+            self._uncount()
+            if connection is not None:
+                if self._paused:
+                    connection.resume()
+                self._pool.release(replica.engine, connection)
+        self._over = True
+        self._deadline.close()
+
+    def _close(self) -> None:
+        self._drop_connection()
+        self._over = True
+        self._deadline.close()
+
+    def _drop_connection(self) -> None:
+        """Leave the current replica, whatever state it is in."""
+        connection, self._connection = self._connection, None
+        connecting, self._connecting = self._connecting, None
+        if connection is not None:
+            connection.close()
+        if connecting is not None and connecting is not asyncio.current_task(self._loop):
+            connecting.cancel()
+        self._uncount()
+
+    def _uncount(self) -> None:
+        engine, self._counted = self._counted, None
+        if engine is not None:
+            engine.in_flight -= 1
+
+    def _extend(self, seconds: float) -> None:
+        self._deadline.set_at(min(self._loop.time() + seconds, self._total_end))

@@ -1,0 +1,174 @@
+"""Replicas of models: which one is next, which one is healthy, which connection is free."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import ssl
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from urllib.parse import urlsplit
+
+from tresor_gateway import config_schema as schema
+from tresor_gateway.upstream.connection import EngineConnection
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(eq=False)
+class Engine:
+    """One engine address; shared by all models it serves."""
+
+    host: str
+    port: int
+    tls: bool
+    in_flight: int = 0
+    failures: int = 0
+    down_until: float = 0.0
+    idle: list[EngineConnection] = field(default_factory=list)
+
+    @property
+    def address(self) -> str:
+        """``host:port`` as it appears in messages, records and metrics."""
+        return f"{self.host}:{self.port}"
+
+    @property
+    def host_header(self) -> bytes:
+        """The Host header of requests to it."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{host}:{self.port}".encode()
+
+
+@dataclass(frozen=True)
+class Replica:
+    """An engine and the name it serves one model under."""
+
+    engine: Engine
+    served_name: str
+
+
+class ConnectError(Exception):
+    """No connection to this engine."""
+
+
+class EnginePool:
+    """All engines of the gateway with their idle connections and their health."""
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        settings: schema.Upstream,
+        tls: ssl.SSLContext | None,
+    ) -> None:
+        self._loop = loop
+        self._settings = settings
+        self._tls = tls
+        self._engines: dict[str, Engine] = {}
+        self._turn = 0
+        self._closed = False
+
+    @property
+    def engines(self) -> Iterable[Engine]:
+        """Every engine, for metrics."""
+        return self._engines.values()
+
+    def replica(self, config: schema.Replica, model: str) -> Replica:
+        """The replica that a configuration entry describes."""
+        parts = urlsplit(config.url)
+        engine = Engine(parts.hostname or "", parts.port or 0, parts.scheme == "https")
+        engine = self._engines.setdefault(engine.address, engine)
+        return Replica(engine, config.served_name or model)
+
+    def is_healthy(self, engine: Engine) -> bool:
+        """Whether the engine is not in its cool-down."""
+        return engine.down_until <= self._loop.time()
+
+    def order(self, replicas: Iterable[Replica]) -> list[Replica]:
+        """Healthy ones by load, then the others by the end of their cool-down as a last resort."""
+        candidates = list(replicas)
+        self._turn += 1
+        turn = self._turn % len(candidates)
+        candidates = candidates[turn:] + candidates[:turn]
+        now = self._loop.time()
+        return sorted(
+            candidates,
+            key=lambda replica: (
+                max(replica.engine.down_until - now, 0.0),
+                replica.engine.in_flight,
+            ),
+        )
+
+    def idle_connection(self, engine: Engine) -> EngineConnection | None:
+        """A connection that was used before and is still good."""
+        oldest = self._loop.time() - self._settings.idle_connection_seconds
+        while engine.idle:
+            connection = engine.idle.pop()
+            if connection.alive and connection.idle_since >= oldest:
+                return connection
+            connection.close()
+        return None
+
+    async def connect(self, engine: Engine) -> EngineConnection:
+        """A new connection.
+
+        Raises:
+            ConnectError: refused, unreachable, too slow, or not the engine it should be.
+        """
+        if engine.tls and self._tls is None:
+            raise ConnectError("no client certificate is configured")
+        try:
+            async with asyncio.timeout(self._settings.connect_seconds):
+                _, connection = await self._loop.create_connection(
+                    lambda: EngineConnection(lambda gone: self._forget(engine, gone)),
+                    engine.host,
+                    engine.port,
+                    ssl=self._tls if engine.tls else None,
+                    server_hostname=engine.host if engine.tls else None,
+                )
+        except TimeoutError as error:
+            raise ConnectError("connecting took too long") from error
+        except (OSError, ssl.SSLError) as error:
+            raise ConnectError(f"{type(error).__name__}: {error}") from error
+        return connection
+
+    def release(self, engine: Engine, connection: EngineConnection) -> None:
+        """Keep a connection for the next request, or close it."""
+        if (
+            self._closed
+            or not connection.reusable
+            or len(engine.idle) >= self._settings.max_idle_connections
+        ):
+            connection.close()
+            return
+        connection.idle_since = self._loop.time()
+        engine.idle.append(connection)
+
+    def failed(self, engine: Engine, problem: str) -> None:
+        """Send nobody there for a while; longer with every failure in a row."""
+        engine.failures += 1
+        pause = min(
+            self._settings.cooldown_seconds * 2 ** min(engine.failures - 1, 16),
+            self._settings.cooldown_max_seconds,
+        )
+        engine.down_until = self._loop.time() + pause
+        log.warning("engine %s: %s; next try in %.1f s", engine.address, problem, pause)
+        while engine.idle:
+            engine.idle.pop().close()
+
+    def succeeded(self, engine: Engine) -> None:
+        """The engine has answered."""
+        if engine.failures:
+            log.info("engine %s: answers again", engine.address)
+            engine.failures = 0
+            engine.down_until = 0.0
+
+    def close(self) -> None:
+        """Close the idle connections and keep no more."""
+        self._closed = True
+        for engine in self._engines.values():
+            while engine.idle:
+                engine.idle.pop().close()
+
+    def _forget(self, engine: Engine, connection: EngineConnection) -> None:
+        if connection in engine.idle:
+            engine.idle.remove(connection)
