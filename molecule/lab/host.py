@@ -93,7 +93,7 @@ class LabHost:
 
         What a crash left behind (processes, namespace, wires) is removed first.
         """
-        descriptor = try_lock(self.paths.lock)
+        descriptor = self._claim()
         if descriptor is None:
             return False
         try:
@@ -106,6 +106,22 @@ class LabHost:
         finally:
             os.close(descriptor)
         return True
+
+    def _claim(self, seconds: float = 1.0) -> int | None:
+        """Take the host's lock; None when a launcher has it.
+
+        A lock that is taken while no launcher reports is somebody's short look (``is_locked``)
+        or a launcher that was started just now: which of them, shows in a moment.
+        """
+        deadline = time.monotonic() + seconds
+        while (descriptor := try_lock(self.paths.lock)) is None:
+            state = self.state()
+            if state is not None and state.launcher is not None and state.launcher.alive():
+                return None
+            if time.monotonic() > deadline:
+                return None
+            time.sleep(0.02)
+        return descriptor
 
     def _launch(self, tree: Path, lock: int) -> None:
         spec = LaunchSpec(

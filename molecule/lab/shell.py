@@ -5,15 +5,11 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-import struct
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
 from lab.errors import lab_error
-
-# struct flock of 64-bit Linux: l_type, l_whence, l_start, l_len, l_pid
-_FLOCK = "hhqqi4x"
 
 
 def run(
@@ -62,8 +58,8 @@ def try_lock(path: Path) -> int | None:
     while True:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
-            fcntl.fcntl(descriptor, fcntl.F_OFD_SETLK, _whole_file(fcntl.F_WRLCK))
-        except (BlockingIOError, PermissionError):
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
             os.close(descriptor)
             return None
         with contextlib.suppress(FileNotFoundError):
@@ -73,18 +69,18 @@ def try_lock(path: Path) -> int | None:
 
 
 def is_locked(path: Path) -> bool:
-    """Whether somebody holds the lock; asking disturbs nobody who tries to take it."""
+    """Whether somebody holds the lock.
+
+    Asking takes a shared lock for a moment, so a ``try_lock`` just then may find it taken.
+    """
     try:
-        descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:
         return False
     try:
-        answer = fcntl.fcntl(descriptor, fcntl.F_OFD_GETLK, _whole_file(fcntl.F_WRLCK))
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
     finally:
         os.close(descriptor)
-    kind: int = struct.unpack(_FLOCK, answer)[0]
-    return kind != fcntl.F_UNLCK
-
-
-def _whole_file(kind: int) -> bytes:
-    return struct.pack(_FLOCK, kind, os.SEEK_SET, 0, 0, 0)
+    return False

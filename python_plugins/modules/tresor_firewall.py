@@ -32,6 +32,11 @@ options:
         lists C(ipv4) and C(ipv6).
       - Required with O(state=present).
     type: dict
+  link_network:
+    description:
+      - The IPv6 network the host stands in. Neighbours in it are asked for by their own addresses.
+      - Without it only link-local and multicast addresses can be asked.
+    type: str
   rollback_seconds:
     description: The seconds after which unconfirmed rules are undone, 10 to 3600.
     type: int
@@ -53,6 +58,7 @@ EXAMPLES = r"""
 - name: Load the rules of this host
   tresor_firewall:
     rules: "{{ tresor_plan.hosts[inventory_hostname].firewall }}"
+    link_network: "{{ tresor_plan.site.subnets.site.ipv6 }}"
     rollback_seconds: 60
   register: firewall
 
@@ -81,7 +87,13 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.tresor.firewall.host import FirewallError, HostFirewall, uids_of
-from ansible.module_utils.tresor.firewall.rule import FAMILIES, Rule, RuleError, parse_rule
+from ansible.module_utils.tresor.firewall.rule import (
+    FAMILIES,
+    Rule,
+    RuleError,
+    parse_link,
+    parse_rule,
+)
 
 ROLLBACK_LIMITS = (10, 3600)
 
@@ -95,6 +107,7 @@ def argument_spec() -> dict[str, Any]:
             "default": "present",
         },
         "rules": {"type": "dict"},
+        "link_network": {"type": "str"},
         "rollback_seconds": {"type": "int", "default": 90},
     }
 
@@ -159,6 +172,7 @@ def _absent(module: AnsibleModule, firewall: HostFirewall) -> dict[str, Any]:
 
 def _present(module: AnsibleModule, firewall: HostFirewall) -> dict[str, Any]:
     rules = _rules(module.params["rules"])
+    link = parse_link(module.params["link_network"])
     if _missing(module, firewall):
         return {"changed": True}
     uids = uids_of(rule for family in FAMILIES for rule in rules[family])
@@ -168,7 +182,7 @@ def _present(module: AnsibleModule, firewall: HostFirewall) -> dict[str, Any]:
     if token is not None and not module.check_mode:
         # An interrupted run left its change unconfirmed: go back to what is known to work.
         firewall.roll_back(token)
-    states = {family: firewall.state(family, rules[family], uids) for family in FAMILIES}
+    states = {family: firewall.state(family, rules[family], uids, link) for family in FAMILIES}
     texts = {family: state.text for family, state in states.items()}
     load = any(state.live != state.wanted for state in states.values())
     result: dict[str, Any] = {"changed": load or firewall.files_differ(texts)}

@@ -34,6 +34,11 @@ options:
       - Pattern of the unit names that belong to this caller alone, for example
         C(tresor-vllm@*.service). Those not listed in O(units) are stopped and disabled.
     type: str
+  masked:
+    description: Units that must neither run nor be startable. They need not exist.
+    type: list
+    elements: str
+    default: []
   pending:
     description:
       - Files that are changing in this run, RV(tresor_files#module:changed_paths). It makes check
@@ -93,6 +98,7 @@ def argument_spec() -> dict[str, Any]:
             },
         },
         "template": {"type": "str"},
+        "masked": {"type": "list", "elements": "str", "default": []},
         "pending": {"type": "list", "elements": "path", "default": []},
         "block": {"type": "bool", "default": True},
     }
@@ -109,7 +115,11 @@ def steps_for(params: dict[str, Any]) -> list[units.Step]:
     if params["template"]:
         unwanted = sorted(units.running_like(params["template"]) - set(names))
     pending = frozenset(Path(path) for path in params["pending"])
-    return units.plan(wanted, units.states(names), unwanted, pending)
+    found = units.states([*names, *params["masked"]])
+    return [
+        *units.plan_masked(params["masked"], found),
+        *units.plan(wanted, found, unwanted, pending),
+    ]
 
 
 def main() -> None:

@@ -51,5 +51,7 @@ def test_only_the_gateway_user_reaches_the_engines(connect: Callable[[str], Host
 def test_dropped_packets_are_logged(connect: Callable[[str], Host]) -> None:
     host = connect("vector1")
     host.run("timeout 1 bash -c 'exec 3<>/dev/tcp/203.0.113.10/4711'")
-    logged = host.run("journalctl -n 200 --no-pager; cat /var/log/ulog/* /var/log/tresor/firewall/* 2>/dev/null")
+    logged = host.run(
+        "journalctl -n 200 --no-pager; cat /var/log/ulog/* /var/log/tresor/firewall/* 2>/dev/null"
+    )
     assert "DPT=4711" in logged.stdout

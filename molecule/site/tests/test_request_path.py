@@ -77,7 +77,16 @@ def test_user_without_the_model_is_refused(
 
 
 @pytest.mark.parametrize(
-    "path", ["/metrics", "/tokenize", "/invocations", "/pooling", "/version", "/docs", "/internal/authorize"]
+    "path",
+    [
+        "/metrics",
+        "/tokenize",
+        "/invocations",
+        "/pooling",
+        "/version",
+        "/docs",
+        "/internal/authorize",
+    ],
 )
 def test_side_routes_do_not_exist(
     path: str, curl: Callable[..., tuple[int, Any]], token: Callable[[str], str]
@@ -86,7 +95,9 @@ def test_side_routes_do_not_exist(
     assert status in {403, 404}
 
 
-def test_engine_does_not_answer_without_a_client_certificate(connect: Callable[[str], Host]) -> None:
+def test_engine_does_not_answer_without_a_client_certificate(
+    connect: Callable[[str], Host],
+) -> None:
     gateway = connect("gateway1")
     base = "runuser -u tresor-gateway -- curl -sS --max-time 10 --cacert /etc/tresor/pki/ca.crt"
     refused = gateway.run(f"{base} https://gpu1.site.example:8100/v1/models")

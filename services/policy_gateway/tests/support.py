@@ -161,9 +161,7 @@ class Engine:
         return f"{'https' if self.tls else 'http'}://127.0.0.1:{self.port}"
 
     async def start(self) -> Engine:
-        self._server = await asyncio.start_server(
-            self._serve, "127.0.0.1", self.port, ssl=self.tls
-        )
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port, ssl=self.tls)
         self.port = self._server.sockets[0].getsockname()[1]
         return self
 
@@ -254,7 +252,9 @@ class Client:
         body: Any = None,
         headers: dict[str, str] | None = None,
     ) -> None:
-        data = b"" if body is None else body if isinstance(body, bytes) else json.dumps(body).encode()
+        data = (
+            b"" if body is None else body if isinstance(body, bytes) else json.dumps(body).encode()
+        )
         lines = [f"{method} {target} HTTP/1.1", "Host: llm.example.com"]
         if token is not None:
             lines.append(f"Authorization: Bearer {token}")
@@ -361,7 +361,7 @@ def settings(folder: Path, replicas: list[str]) -> dict[str, Any]:
         "identity": {
             "issuer": ISSUER,
             "audience": AUDIENCE,
-            "jwks": {"file": str(folder / "jwks.json"), "cooldown_seconds": 0.001},
+            "jwks": {"file": str(folder / "jwks.json"), "cooldown_seconds": 1e-6},
         },
         "models": [
             {

@@ -52,7 +52,9 @@ async def test_smuggling_shape_is_refused_and_the_connection_closed(
     assert not any(engine.requests for engine in engines)
 
 
-@pytest.mark.parametrize("data", [b"\x16\x03\x01\x02\x00", b"NONSENSE\r\n\r\n", b"PRI * HTTP/2.0\r\n\r\n"])
+@pytest.mark.parametrize(
+    "data", [b"\x16\x03\x01\x02\x00", b"NONSENSE\r\n\r\n", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"]
+)
 async def test_what_is_not_http_is_refused(site: Site, data: bytes) -> None:
     client = await site.client()
     client.send(data)

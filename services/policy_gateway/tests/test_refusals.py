@@ -58,9 +58,7 @@ async def test_skew_is_allowed(site: Site) -> None:
 
 
 @pytest.mark.parametrize("audience", ["urn:other:api", ["urn:other:api"], None, 7])
-async def test_wrong_audience_is_refused(
-    site: Site, engines: list[Engine], audience: Any
-) -> None:
+async def test_wrong_audience_is_refused(site: Site, engines: list[Engine], audience: Any) -> None:
     await check(site, engines, site.issuer.token(aud=audience), 401, "token_audience")
 
 
@@ -103,9 +101,7 @@ async def test_unlisted_algorithm_is_refused(
 
 
 @pytest.mark.parametrize("token", ["x", "a.b.c", "....", "a" * 20_000, "e30.e30.e30"])
-async def test_garbage_token_is_refused(
-    site: Site, engines: list[Engine], token: str
-) -> None:
+async def test_garbage_token_is_refused(site: Site, engines: list[Engine], token: str) -> None:
     await check(site, engines, token, 401, "token_malformed")
 
 
@@ -219,9 +215,7 @@ async def test_parameter_outside_the_list_is_refused_by_name(
         b'{"model":"small"}',
     ],
 )
-async def test_malformed_body_is_refused(
-    site: Site, engines: list[Engine], body: bytes
-) -> None:
+async def test_malformed_body_is_refused(site: Site, engines: list[Engine], body: bytes) -> None:
     response = await site.ask(body=body)
     assert response.status == 400
     assert response.error["type"] == "invalid_request_error"

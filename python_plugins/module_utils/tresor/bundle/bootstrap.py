@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 import tempfile
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,11 +28,14 @@ class Places:
 
     prefix: Path = Path("/opt/tresor")
     command: Path | None = Path("/usr/local/bin/tresor")
+    importer: Path | None = Path("/usr/local/sbin/tresor-importer")
     python: Path = Path("/usr/bin/python3")
 
 
 def bootstrap(store: Store, places: Places) -> tuple[Path, bool]:
     """Make ``/opt/tresor/ansible/<version>-<req8>`` and point ``current`` and ``tresor`` at it.
+
+    The importer itself is kept as ``tresor-importer`` for later imports.
 
     Returns:
         The environment, and whether anything changed.
@@ -49,7 +54,19 @@ def bootstrap(store: Store, places: Places) -> tuple[Path, bool]:
     changed |= uv.link(folder / "current", Path(release.name))
     if places.command is not None:
         changed |= uv.link(places.command, folder / "current" / "bin" / "tresor")
+    if places.importer is not None and zipfile.is_zipfile(sys.argv[0]):
+        changed |= _keep_importer(Path(sys.argv[0]), places.importer)
     return release, changed
+
+
+def _keep_importer(running: Path, place: Path) -> bool:
+    """Keep the importer that was checked by its fingerprint for the imports to come."""
+    content = running.read_bytes()
+    if place.is_file() and place.read_bytes() == content:
+        return False
+    place.parent.mkdir(parents=True, exist_ok=True)
+    write_atomic(place, content, 0o755)
+    return True
 
 
 def _environment(store: Store) -> dict[str, str]:

@@ -62,6 +62,7 @@ def build_parser() -> argparse.ArgumentParser:
     start = verb("bootstrap", "Install Ansible from the active release on this bastion.")
     start.add_argument("--prefix", type=Path, default=Places.prefix)
     start.add_argument("--command", type=Path, default=Places.command)
+    start.add_argument("--importer", type=Path, default=Places.importer)
     start.add_argument("--python", type=Path, default=Places.python)
     verb("verify-store", "Hash the active release again.")
     return parser
@@ -91,7 +92,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _command(store: Store, options: argparse.Namespace) -> int:
     if options.verb == "bootstrap":
-        places = Places(options.prefix, options.command, options.python)
+        places = Places(options.prefix, options.command, options.importer, options.python)
         release, changed = bootstrap(store, places)
         outcome = Outcome("READY", release.name, "", changed, f"environment: {release}")
         return _show(outcome, as_json=options.json)

@@ -116,13 +116,19 @@ class HostFirewall:
         """Return the running filter table of a family."""
         return filter_table(self._save(family))
 
-    def state(self, family: str, rules: Iterable[Rule], uids: Mapping[str, int]) -> State:
+    def state(
+        self,
+        family: str,
+        rules: Iterable[Rule],
+        uids: Mapping[str, int],
+        link: str | None = None,
+    ) -> State:
         """Return the running and the wanted rules of a family.
 
         The wanted rules are loaded into a network namespace that exists for this one command:
         the kernel checks them, and prints them as it would print the running ones.
         """
-        text = render(rules, family, uids)
+        text = render(rules, family, uids, link)
         tool = TOOLS[family]
         script = f"{tool}-restore && exec {tool}-save"
         out = self._checked(["unshare", "--net", "--", "sh", "-c", script], text)

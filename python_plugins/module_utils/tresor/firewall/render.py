@@ -26,21 +26,24 @@ _NEIGHBOUR_DISCOVERY: Final = (135, 136)
 of a site are fixed."""
 
 
-def render(rules: Iterable[Rule], family: str, uids: Mapping[str, int]) -> str:
+def render(
+    rules: Iterable[Rule], family: str, uids: Mapping[str, int], link: str | None = None
+) -> str:
     """Return the rules of one family, `ipv4` or `ipv6`, as a file of the filter table.
 
     `uids` maps each user that a rule names to its number on this host; raises RuleError for a
-    user that is not in it.
+    user that is not in it. `link` is the IPv6 network the host stands in: neighbours in it are
+    asked for by their own addresses too.
     """
     known = list(dict.fromkeys(rules))
     lines = [
         "*filter",
         *(f":{chain} DROP [0:0]" for chain in CHAINS),
-        *_base("INPUT", family),
+        *_base("INPUT", family, link),
         *(_flow_line(rule, uids) for rule in known if rule.direction == "in"),
         *_rest("INPUT"),
         *_rest("FORWARD"),
-        *_base("OUTPUT", family),
+        *_base("OUTPUT", family, link),
         *(_flow_line(rule, uids) for rule in known if rule.direction == "out"),
         *_rest("OUTPUT"),
         "COMMIT",
@@ -73,14 +76,14 @@ def render_open() -> str:
     return "\n".join(["*filter", *(f":{chain} ACCEPT [0:0]" for chain in CHAINS), "COMMIT", ""])
 
 
-def _base(chain: str, family: str) -> Iterator[str]:
+def _base(chain: str, family: str, link: str | None) -> Iterator[str]:
     """Yield what every host needs whatever its flows are."""
     where = CHAINS[chain]
     interface = "-i" if chain == "INPUT" else "-o"
     yield f"-A {chain} {interface} lo {_comment('base:loopback')} -j ACCEPT"
     yield from _path_mtu(chain, family)
     if family == "ipv6":
-        yield from _link_local(chain)
+        yield from (_link_in() if chain == "INPUT" else _link_out(link))
     yield f"-A {chain} -m conntrack --ctstate INVALID {_comment(f'drop:{where}-invalid')} -j DROP"
     yield (
         f"-A {chain} -m conntrack --ctstate RELATED,ESTABLISHED {_comment('base:established')} "
@@ -99,25 +102,32 @@ def _path_mtu(chain: str, family: str) -> Iterator[str]:
         yield f"-A INPUT {error} {_comment('base:path-mtu')} -j ACCEPT"
 
 
-def _link_local(chain: str) -> Iterator[str]:
-    """Yield what IPv6 needs on the link: a hop limit of 255 proves that no router passed it on."""
+def _link_in() -> Iterator[str]:
+    """Yield what IPv6 needs from the link: a hop limit of 255 proves that no router sent it on."""
     for kind in _NEIGHBOUR_DISCOVERY:
-        yield (
-            f"-A {chain} -p ipv6-icmp -m icmp6 --icmpv6-type {kind} -m hl --hl-eq 255 "
-            f"{_comment('base:neighbour')} -j ACCEPT"
-        )
-    if chain == "INPUT":
-        for kind in _LINK_MANAGEMENT_IN:
+        yield f"-A INPUT {_icmp6(kind, 255)} {_comment('base:neighbour')} -j ACCEPT"
+    for kind in _LINK_MANAGEMENT_IN:
+        yield f"-A INPUT -s fe80::/10 {_icmp6(kind, 1)} {_comment('base:multicast')} -j ACCEPT"
+
+
+def _link_out(link: str | None) -> Iterator[str]:
+    """Yield what IPv6 needs on the link.
+
+    Only for addresses on the link: a router would send a solicitation with another address on,
+    and it could carry anything out.
+    """
+    targets = ["ff02::/16", "fe80::/10", *([link] if link else [])]
+    for kind in _NEIGHBOUR_DISCOVERY:
+        for target in targets:
             yield (
-                f"-A INPUT -s fe80::/10 -p ipv6-icmp -m icmp6 --icmpv6-type {kind} "
-                f"-m hl --hl-eq 1 {_comment('base:multicast')} -j ACCEPT"
+                f"-A OUTPUT -d {target} {_icmp6(kind, 255)} {_comment('base:neighbour')} -j ACCEPT"
             )
-    else:
-        for kind in _LINK_MANAGEMENT_OUT:
-            yield (
-                f"-A OUTPUT -d ff02::/16 -p ipv6-icmp -m icmp6 --icmpv6-type {kind} "
-                f"-m hl --hl-eq 1 {_comment('base:multicast')} -j ACCEPT"
-            )
+    for kind in _LINK_MANAGEMENT_OUT:
+        yield f"-A OUTPUT -d ff02::/16 {_icmp6(kind, 1)} {_comment('base:multicast')} -j ACCEPT"
+
+
+def _icmp6(kind: int, hops: int) -> str:
+    return f"-p ipv6-icmp -m icmp6 --icmpv6-type {kind} -m hl --hl-eq {hops}"
 
 
 def _flow_line(rule: Rule, uids: Mapping[str, int]) -> str:

@@ -58,6 +58,19 @@ def parse_rule(data: Mapping[str, Any], family: str) -> Rule:
     )
 
 
+def parse_link(data: object) -> str | None:
+    """Return the IPv6 network of the host's link, or None for none; raises RuleError."""
+    if data is None or data == "":
+        return None
+    try:
+        network = ipaddress.IPv6Network(data) if isinstance(data, str) else None
+    except ValueError:
+        network = None
+    if network is None or network.prefixlen == 0:
+        raise RuleError(f"the link's network is {data!r}; write one such as 2001:db8:51::/64")
+    return str(network)
+
+
 def _text(value: object, pattern: re.Pattern[str]) -> bool:
     return isinstance(value, str) and pattern.fullmatch(value) is not None
 

@@ -35,6 +35,7 @@ class UnitState:
 
     name: str
     loaded: bool
+    masked: bool
     active: bool
     enabled: bool
     needs_reload: bool
@@ -107,6 +108,15 @@ def plan(
     return steps
 
 
+def plan_masked(names: Sequence[str], found: dict[str, UnitState]) -> list[Step]:
+    """Return the steps after which the named units neither run nor can be started."""
+    return [
+        Step("mask", name, "must not run")
+        for name in names
+        if not found[name].masked or found[name].active
+    ]
+
+
 def newer_than(
     watch: Sequence[Path], started: float, pending: frozenset[Path] = frozenset()
 ) -> Path | None:
@@ -137,6 +147,8 @@ def carry_out(steps: Sequence[Step], *, block: bool) -> None:
         elif step.verb == "disable":
             systemctl("disable", "--now", "--", step.unit)
             systemctl("reset-failed", "--", step.unit, tolerate=True)
+        elif step.verb == "mask":
+            systemctl("mask", "--now", "--", step.unit)
         elif step.verb == "enable":
             systemctl("enable", "--", step.unit)
         else:
@@ -187,6 +199,7 @@ def _state(name: str, block: str) -> UnitState:
     return UnitState(
         name=name,
         loaded=fields.get("LoadState") == "loaded",
+        masked=fields.get("LoadState") == "masked",
         active=fields.get("ActiveState") in {"active", "activating", "reloading"},
         enabled=fields.get("UnitFileState") in _ENABLED,
         needs_reload=fields.get("NeedDaemonReload") == "yes",

@@ -1,0 +1,1 @@
+"""Tests of the connected side; none needs a network."""

@@ -1,0 +1,111 @@
+"""Mistakes in the configuration are reported with file, key, value and what to do."""
+
+from __future__ import annotations
+
+import copy
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from services.policy_gateway.tests.support import settings
+from tresor_gateway import __main__ as program
+from tresor_gateway import config
+from tresor_gateway.errors import ConfigError
+from tresor_gateway.keys import load
+
+GOOD = settings(Path("/srv/example"), ["http://127.0.0.1:8100"])
+
+
+def changed(path: str, value: Any) -> str:
+    data: Any = copy.deepcopy(GOOD)
+    place = data
+    *parents, last = path.split(".")
+    for name in parents:
+        place = place[int(name)] if isinstance(place, list) else place.setdefault(name, {})
+    if value is ...:
+        del place[last]
+    else:
+        place[last] = value
+    return json.dumps(data)
+
+
+def test_good_configuration_passes() -> None:
+    assert config.parse(json.dumps(GOOD), "f").models[0].name == "smollm"
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "words"),
+    [
+        ("wokers", 2, ["wokers", "unknown key", "'workers'"]),
+        ("limits.max_body", 2, ["limits.max_body", "unknown key", "max_body_bytes"]),
+        ("workers", "two", ["workers", "'two'", "expected `int`"]),
+        ("workers", 0, ["workers", "'0'", ">= 1"]),
+        ("identity.issuer", ..., ["identity.issuer", "is required"]),
+        ("identity.algorithms", ["none"], ["identity.algorithms[0]", "none"]),
+        ("identity.algorithms", ["HS256"], ["HS256"]),
+        ("identity.algorithms", [], ["identity.algorithms"]),
+        ("identity.clock_skew_seconds", 61, ["identity.clock_skew_seconds", "61"]),
+        ("identity.jwks.url", "https://idp.example.com/jwks", ["exactly one of url"]),
+        ("identity.jwks", {"url": "http://a/jwks", "ca_file": "/x"}, ["https://"]),
+        ("identity.jwks", {"url": "https://a/jwks"}, ["ca_file", "is required"]),
+        ("listen", {}, ["listen", "exactly one"]),
+        ("listen.tcp", "0.0.0.0:80", ["listen.tcp", "0.0.0.0", "loopback"]),
+        ("listen.tcp", "127.0.0.1", ["listen.tcp"]),
+        ("listen", {"sockets": "run"}, ["listen.sockets", "absolute"]),
+        ("listen", {"sockets": "/run/x"}, ["keys", "is required"]),
+        ("workers", 2, ["keys", "is required"]),
+        ("admin", {"tcp": "192.0.2.1:9100"}, ["admin.tcp", "loopback"]),
+        ("models.0.replicas.0.url", "http://198.51.100.31:8100", ["plain http"]),
+        ("models.0.replicas.0.url", "https://gpu1.example.com:8100", ["mutual TLS"]),
+        ("models.0.replicas.0.url", "https://gpu1.example.com", ["https://host:port"]),
+        ("models.0.replicas.0.url", "ftp://a:1", ["https://host:port"]),
+        ("models.0.replicas", [], ["models[0].replicas"]),
+        ("models.1.aliases", ["small"], ["'small'", "unique"]),
+        ("models.0.task", "poetry", ["models[0].task", "poetry"]),
+        ("access.0.models", ["smol"], ["access[0]", "'smol' is no model", "smollm"]),
+        ("access.0.endpoints", ["responses"], ["access[0].endpoints[0]", "responses"]),
+        ("access.1.endpoints", ["chat.completions"], ["fits none of its models"]),
+        ("audit.directory", "log", ["audit.directory", "absolute"]),
+        ("audit.commit_milliseconds", 51, ["audit.commit_milliseconds", "51"]),
+    ],
+)
+def test_mistake_is_explained(path: str, value: Any, words: list[str]) -> None:
+    with pytest.raises(ConfigError) as caught:
+        config.parse(changed(path, value), "gateway.yml")
+    message = str(caught.value)
+    assert message.startswith("gateway.yml: ")
+    for word in words:
+        assert word in message
+
+
+@pytest.mark.parametrize("text", ["", "a: b: c", "[1]", "x"])
+def test_what_is_no_mapping_is_refused(text: str) -> None:
+    with pytest.raises(ConfigError, match=r"gateway\.yml"):
+        config.parse(text, "gateway.yml")
+
+
+def test_check_says_ok_or_what_is_wrong(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "gateway.yml"
+    path.write_text(json.dumps(GOOD))
+    assert program.main(["--config", str(path), "--check"]) == 0
+    path.write_text(changed("workers", 0))
+    assert program.main(["--config", str(path), "--check"]) == program.EXIT_CONFIG
+    assert program.main(["--config", str(tmp_path / "none"), "--check"]) == program.EXIT_CONFIG
+    assert "workers" in capsys.readouterr().err
+
+
+def test_short_secret_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "short").write_bytes(b"x" * 31)
+    keys = {"pseudonym_file": str(tmp_path / "short"), "cache_salt_file": str(tmp_path / "short")}
+    with pytest.raises(ConfigError, match="31 bytes"):
+        load(config.parse(changed("keys", keys), "f"))
+
+
+def test_credential_needs_a_unit(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.delenv("CREDENTIALS_DIRECTORY", raising=False)
+    with pytest.raises(ConfigError, match="LoadCredential"):
+        config.secret_path("credential:key")
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
+    assert config.secret_path("credential:key") == tmp_path / "key"
