@@ -15,6 +15,7 @@ from bundle.builder.command import run
 from bundle.builder.errors import CommandError, FetchError
 
 _TARGET_FORMAT = "$(REPO_URI)|$(RELEASE)|$(COMPONENT)|$(CREATED_BY)|$(ORIGIN)"
+_ORIGINS = ("Debian", "$(ORIGIN)")  # apt leaves the placeholder where it does not know
 _KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 _STATUS_FIELDS = (
     "Package",
@@ -56,7 +57,7 @@ def machine_sources(listing: str, machine: str, wanted: str) -> list[Source]:
     found: list[Source] = []
     for line in listing.splitlines():
         place, release, component, kind, origin = line.split("|")
-        if kind != "Packages" or component != "main" or origin not in ("Debian", ""):
+        if kind != "Packages" or component != "main" or origin not in _ORIGINS:
             continue
         if release == machine or release.startswith(f"{machine}-"):
             source = Source(place, wanted + release.removeprefix(machine))
@@ -118,9 +119,11 @@ class Apt:
         Raises:
             FetchError: no mirror, or it could not be read.
         """
-        listing = run(
-            ["apt-get", "indextargets", "--format", _TARGET_FORMAT], what="read apt's mirrors"
-        )
+        ask = ["apt-get", "indextargets", "--format", _TARGET_FORMAT]
+        listing = run(ask, what="read apt's mirrors")
+        if not listing.strip():
+            # Nobody has run "apt-get update" here yet: the configuration still names the mirrors.
+            listing = run([*ask, "--no-release-info"], what="read apt's mirrors")
         sources = machine_sources(listing, os_release_codename(), self.codename)
         signed = f"[signed-by={_KEYRING}] " if _KEYRING.exists() else ""
         text = "".join(f"deb {signed}{item.place} {item.suite} main\n" for item in sources)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -104,7 +105,14 @@ class Resolver:
             environment = locks.get(name)
             if environment is None:
                 raise LockError(f"{part.name}: its build environment {name} has no lock")
-            self.fetch(self.spec.part(name), environment)
+            tools = self.spec.part(name)
+            running = f"{sys.version_info.major}.{sys.version_info.minor}"
+            if tools.want["python"] != running:
+                raise SpecError(
+                    f"{part.name} is converted with Python {tools.want['python']}, the builder "
+                    f"runs on {running}: start it with the Python of 'make setup'"
+                )
+            self.fetch(tools, environment)
         return models.make(part.want, wheel, environment, self.store)
 
     def _wheels(

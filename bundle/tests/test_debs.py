@@ -300,6 +300,15 @@ def test_mirrors_of_the_machine_serve_another_release() -> None:
     ]
 
 
+def test_mirrors_are_found_before_the_first_update_of_the_machine() -> None:
+    listing = "\n".join(
+        line.replace("|Debian", "|$(ORIGIN)")
+        for line in LISTING.splitlines()
+        if "other" not in line
+    )
+    assert len(machine_sources(listing, "bookworm", "trixie")) == 3
+
+
 def test_machine_without_security_mirror_is_refused() -> None:
     listing = "\n".join(line for line in LISTING.splitlines() if "security" not in line)
     with pytest.raises(FetchError, match="'trixie-security'"):

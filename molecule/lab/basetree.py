@@ -68,7 +68,10 @@ class Mirror:
 
     def sources(self, codename: str) -> str:
         """Return the sources.list for a release: main, its updates, its security updates."""
-        lines = [f"deb {self.main} {codename} main", f"deb {self.main} {codename}-updates main"]
+        lines = [
+            f"deb {self.main} {codename} main",
+            f"deb {self.main} {codename}-updates main",
+        ]
         if self.security is not None:
             lines.append(f"deb {self.security} {codename}-security main")
         return "\n".join(lines) + "\n"
@@ -183,7 +186,13 @@ def _bootstrap(target: Path, name: TreeName, mirror: Mirror) -> None:
     command = ["unshare", "--mount", "--propagation", "private"]
     # In a process namespace of its own, which dies with unshare, which dies with us.
     command += ["--pid", "--fork", "--kill-child", "--mount-proc"]
-    command += ["mmdebstrap", "--quiet", "--mode=root", "--variant=minbase", "--format=directory"]
+    command += [
+        "mmdebstrap",
+        "--quiet",
+        "--mode=root",
+        "--variant=minbase",
+        "--format=directory",
+    ]
     command += ["--dpkgopt=force-unsafe-io", f"--include={','.join(_PACKAGES[name])}"]
     command += [f"--aptopt={option}" for option in mirror.options]
     command += [codename, str(target), "-"]
@@ -222,5 +231,12 @@ def _finish(tree: Path) -> None:
     systemctl = ["systemctl", f"--root={tree}"]
     run([*systemctl, "enable", "systemd-networkd.service", "ssh.service"])
     # No terminal is attached, nothing can be fetched, and nothing may delay the boot.
-    run([*systemctl, "mask", "systemd-networkd-wait-online.service", "console-getty.service"])
+    run(
+        [
+            *systemctl,
+            "mask",
+            "systemd-networkd-wait-online.service",
+            "console-getty.service",
+        ]
+    )
     run([*systemctl, "mask", "apt-daily.timer", "apt-daily-upgrade.timer"])

@@ -68,7 +68,8 @@ def parse_mounts(mounts: str, *, systemd_is_pid1: bool) -> Hierarchies | None:
 def detect() -> Hierarchies:
     """Find this machine's hierarchies; LabError when there is no unified one."""
     found = parse_mounts(
-        Path("/proc/self/mounts").read_text(), systemd_is_pid1=Path("/run/systemd/system").is_dir()
+        Path("/proc/self/mounts").read_text(),
+        systemd_is_pid1=Path("/run/systemd/system").is_dir(),
     )
     if found is None:
         raise lab_error(

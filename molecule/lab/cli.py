@@ -50,7 +50,11 @@ def parser() -> argparse.ArgumentParser:
     run.add_argument("command", nargs=argparse.REMAINDER, help="default: a login shell")
     reboot = verb("reboot", _reboot, "reboot a host and wait for it")
     reboot.add_argument("host")
-    verb("ssh-config", _ssh_config, "write ssh_config and known_hosts, print the former's path")
+    verb(
+        "ssh-config",
+        _ssh_config,
+        "write ssh_config and known_hosts, print the former's path",
+    )
     counter = verb("internet-counter", _counter, "print what internet1 received from the site")
     counter.add_argument("--reset", action="store_true", help="set it to zero afterwards")
     plug = verb("mount-medium", _mount, "put a directory into a host, read-only, as a medium")

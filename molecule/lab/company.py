@@ -128,7 +128,15 @@ def _certificates() -> tuple[str, str, str, str]:
         work = Path(name)
         # An own, empty configuration: the distribution's would add extensions of its own.
         (work / "req.cnf").write_text("[req]\ndistinguished_name = dn\n[dn]\n")
-        request = ["openssl", "req", "-x509", "-config", f"{work}/req.cnf", "-days", "825"]
+        request = [
+            "openssl",
+            "req",
+            "-x509",
+            "-config",
+            f"{work}/req.cnf",
+            "-days",
+            "825",
+        ]
         request += ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-noenc"]
         ca = ["-keyout", f"{work}/ca.key", "-out", f"{work}/ca.pem"]
         ca += ["-subj", "/O=Example Company/CN=Example Company Root CA"]
@@ -200,7 +208,11 @@ def idp_config(company: Company) -> dict[str, object]:
         "cookie_keys": [company.cookie_key],
         "clients": clients,
         "users": [
-            {"name": user.name, "password": company.secrets[user.name], "groups": user.groups}
+            {
+                "name": user.name,
+                "password": company.secrets[user.name],
+                "groups": user.groups,
+            }
             for user in USERS
         ],
     }
@@ -209,7 +221,10 @@ def idp_config(company: Company) -> dict[str, object]:
 def credentials(company: Company) -> dict[str, object]:
     """Return what ``company-token`` reads: who can ask for a token, and how."""
     entries: dict[str, dict[str, str]] = {
-        client.name: {"grant": "client_credentials", "secret": company.secrets[client.name]}
+        client.name: {
+            "grant": "client_credentials",
+            "secret": company.secrets[client.name],
+        }
         for client in CLIENTS
     }
     for user in USERS:
@@ -232,7 +247,11 @@ def files(company: Company) -> list[Entry]:
         Directory("opt/company-idp"),
         File("opt/company-idp/idp.mjs", (FILES / "idp.mjs").read_text()),
         File("etc/company/ca.pem", company.ca_certificate),
-        File("etc/company/credentials.json", json.dumps(credentials(company), indent=1), 0o600),
+        File(
+            "etc/company/credentials.json",
+            json.dumps(credentials(company), indent=1),
+            0o600,
+        ),
         File("usr/local/bin/company-token", token, 0o755),
         *unit("company-idp.service", _IDP_UNIT, wanted_by="multi-user.target"),
         File("etc/chrony/chrony.conf", _CHRONY_CONF),
@@ -251,7 +270,11 @@ def bastion_files(company: Company) -> list[Entry]:
         File("etc/tresor/trust/company-ca.pem", company.ca_certificate),
     ]
     entries += [
-        File(f"etc/tresor/secrets/verify/{client.name}", company.secrets[client.name], 0o400)
+        File(
+            f"etc/tresor/secrets/verify/{client.name}",
+            company.secrets[client.name],
+            0o400,
+        )
         for client in CLIENTS
         if client.name.startswith("verify-")
     ]
@@ -269,7 +292,9 @@ def package_tree(text: str) -> list[tuple[PurePosixPath, str]]:
         inside = path.parts[:1] == ("node_modules",) and ".." not in path.parts
         if not inside or PurePosixPath(file).name != file:
             raise lab_error(
-                "package-tree.json", f"entry {path} from {file} leaves the tree", "Build it anew"
+                "package-tree.json",
+                f"entry {path} from {file} leaves the tree",
+                "Build it anew",
             )
         packages.append((path, file))
     return packages
@@ -285,7 +310,9 @@ def _members(archive: tarfile.TarFile) -> Iterator[tuple[PurePosixPath, bytes]]:
         stream = archive.extractfile(member)
         if not parts or ".." in parts or stream is None or total > _MAX_PACKAGE_BYTES:
             raise lab_error(
-                f"npm package {archive.name!s}", f"unfit entry {member.name}", "Build it anew"
+                f"npm package {archive.name!s}",
+                f"unfit entry {member.name}",
+                "Build it anew",
             )
         yield PurePosixPath(*parts), stream.read()
 

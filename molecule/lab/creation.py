@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from lab import access, company, internet, router
-from lab.basetree import tree_key
 from lab.errors import lab_error
 from lab.hostfiles import common, ssh_host_key, ssh_key
 from lab.seed import Account, Directory, Entry, File, apply
@@ -21,9 +20,11 @@ from lab.topology import (
     INTERNET1,
     ROUTER1,
     SITE_HOSTS,
-    Host,
     TreeName,
 )
+
+# Raise it when hosts made by older code cannot be started by newer code.
+_RECIPE = 2
 
 
 def create(settings: Settings, trees: Mapping[TreeName, Path]) -> list[str]:
@@ -48,7 +49,10 @@ def create(settings: Settings, trees: Mapping[TreeName, Path]) -> list[str]:
         extra_accounts: list[Account] = []
         if host == BASTION:
             known_hosts = _known_hosts(settings, host_key[1])
-            extra = [*_bastion_ssh(bastion_key, known_hosts), *company.bastion_files(the_company)]
+            extra = [
+                *_bastion_ssh(bastion_key, known_hosts),
+                *company.bastion_files(the_company),
+            ]
         elif host == COMPANY1:
             extra, extra_accounts = company.files(the_company), [company.IDP_ACCOUNT]
         elif host == INTERNET1:
@@ -100,7 +104,7 @@ def _make_disk(paths: HostPaths, tree: Path, entries: list[Entry]) -> None:
         shutil.rmtree(paths.directory)  # an earlier creation was interrupted
     paths.directory.mkdir(mode=0o700)
     apply(tree, paths.upper, entries)
-    record = {"tree": str(tree), "key": tree_key(paths.host.tree)}
+    record = {"tree": str(tree), "recipe": _RECIPE}
     write_atomic(paths.creation, json.dumps(record) + "\n")
 
 
@@ -124,11 +128,13 @@ def all_made(settings: Settings) -> bool:
     return all(settings.host(host).creation.exists() for host in HOSTS)
 
 
-def of_older_recipe(settings: Settings) -> list[Host]:
-    """Return the hosts whose base tree is made differently by now."""
-    return [
-        host
-        for host in HOSTS
-        if (path := settings.host(host).creation).exists()
-        and json.loads(path.read_text())["key"] != tree_key(host.tree)
-    ]
+def refuse_other_recipe(settings: Settings) -> None:
+    """Raise LabError when a host was made by other code in a way that this code cannot start."""
+    for host in HOSTS:
+        recipe = json.loads(settings.host(host).creation.read_text()).get("recipe")
+        if recipe != _RECIPE:
+            raise lab_error(
+                f"disk of {host.name}",
+                f"recipe {recipe}, this lab makes and starts recipe {_RECIPE}",
+                "Make the lab anew: labctl destroy, then labctl up",
+            )

@@ -23,7 +23,10 @@ from lab.settings import HostPaths
 from lab.shell import is_locked, run, try_lock
 
 _PACKAGE_PARENT = Path(__file__).resolve().parents[1]
-_ENVIRONMENT = ("PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/root")
+_ENVIRONMENT = (
+    "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+    "HOME=/root",
+)
 
 
 @dataclass(frozen=True)
@@ -135,9 +138,18 @@ class LabHost:
         command = ["unshare", "--mount", "--propagation", "slave"]
         command += [sys.executable, "-P", "-m", "lab.launcher", spec.to_json()]
         if self._hierarchies.systemd_is_pid1:
-            scope = ["systemd-run", "--scope", "--quiet", "--collect", "--property=Delegate=yes"]
+            scope = [
+                "systemd-run",
+                "--scope",
+                "--quiet",
+                "--collect",
+                "--property=Delegate=yes",
+            ]
             scope += [f"--slice={self._hierarchies.parent}"]
-            scope += [f"--unit={self._hierarchies.group_name(self.paths.machine)}", "--"]
+            scope += [
+                f"--unit={self._hierarchies.group_name(self.paths.machine)}",
+                "--",
+            ]
             command = scope + command
         with (self.paths.directory / "launcher.log").open("wb") as log:
             subprocess.Popen(
@@ -180,13 +192,25 @@ class LabHost:
         state = self.state()
         if state is None or state.leader is None or not state.leader.alive():
             raise lab_error(
-                f"host {self.name}", "it is not running", f"Start it: labctl up {self.name}"
+                f"host {self.name}",
+                "it is not running",
+                f"Start it: labctl up {self.name}",
             )
         return state.leader
 
     def command(self, argv: Sequence[str]) -> list[str]:
         """Return the command line that runs ``argv`` inside the host, as root."""
-        enter = ["nsenter", "-t", str(self.leader().pid), "-m", "-u", "-i", "-n", "-p", "-C"]
+        enter = [
+            "nsenter",
+            "-t",
+            str(self.leader().pid),
+            "-m",
+            "-u",
+            "-i",
+            "-n",
+            "-p",
+            "-C",
+        ]
         term = os.environ.get("TERM", "dumb")
         environment = [*_ENVIRONMENT, "LANG=C.UTF-8", f"TERM={term}"]
         return [*enter, "--", "env", "-i", "-C", "/", *environment, *argv]
@@ -207,7 +231,11 @@ class LabHost:
         """Run a program inside the host with a file of the machine as its standard input."""
         with source.open("rb") as stream:
             done = subprocess.run(
-                self.command(argv), stdin=stream, capture_output=True, text=True, check=False
+                self.command(argv),
+                stdin=stream,
+                capture_output=True,
+                text=True,
+                check=False,
             )
         if done.returncode != 0:
             raise lab_error(

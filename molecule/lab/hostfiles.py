@@ -7,28 +7,15 @@ import uuid
 from collections.abc import Iterable
 from pathlib import Path
 
+from lab.launcher import INIT
 from lab.network import networkd_file
-from lab.seed import Account, Directory, Entry, File, accounts, unit
+from lab.seed import Account, Directory, Entry, File, accounts
 from lab.shell import run
 from lab.topology import HOSTS, Host, names_of
 
 FILES = Path(__file__).resolve().parent / "files"
 ADMIN = Account("tresor", 1000, "/home/tresor", "/bin/bash")
 
-_SYSCTL_UNIT = """\
-[Unit]
-Description=Lab: give the host writable copies of the machine's kernel settings
-DefaultDependencies=no
-Before=systemd-sysctl.service sysinit.target
-
-[Service]
-Type=oneshot
-RemainAfterExit=yes
-ExecStart=/usr/local/lib/tresor-lab/own-sysctl
-
-[Install]
-WantedBy=sysinit.target
-"""
 # The unit is skipped when /proc/sys itself is read-only, as it is in a container; the settings
 # that a host may have are writable all the same.
 _SYSCTL_DROPIN = "[Unit]\nConditionPathIsReadWrite=\n"
@@ -51,7 +38,20 @@ def ssh_key(comment: str) -> tuple[str, str]:
     """Return a new Ed25519 key: private part, public line."""
     with tempfile.TemporaryDirectory(prefix="tresor-lab-") as directory:
         path = Path(directory, "key")
-        run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", comment, "-f", str(path)])
+        run(
+            [
+                "ssh-keygen",
+                "-q",
+                "-t",
+                "ed25519",
+                "-N",
+                "",
+                "-C",
+                comment,
+                "-f",
+                str(path),
+            ]
+        )
         return path.read_text(), path.with_suffix(".pub").read_text()
 
 
@@ -99,9 +99,8 @@ def common(
             File(f"etc/systemd/network/10-{nic.name}.network", networkd_file(host, nic))
             for nic in host.nics
         ),
-        File("usr/local/lib/tresor-lab/own-sysctl", (FILES / "own-sysctl").read_text(), 0o755),
+        File(INIT.lstrip("/"), (FILES / "init").read_text(), 0o755),
         File("usr/local/lib/tresor-lab/chrony.env", 'DAEMON_OPTS="-F 1 -x"\n'),
-        *unit("lab-sysctl.service", _SYSCTL_UNIT, wanted_by="sysinit.target"),
         File("etc/systemd/system/systemd-sysctl.service.d/lab.conf", _SYSCTL_DROPIN),
         File("etc/systemd/system/chrony.service.d/lab.conf", _CHRONY_DROPIN),
     ]

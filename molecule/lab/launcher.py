@@ -25,6 +25,7 @@ from lab.process import Process
 from lab.shell import run, write_atomic
 
 REBOOT_STATUS = 133  # systemd-nspawn --keep-unit leaves starting again to its caller
+INIT = "/usr/local/lib/tresor-lab/init"
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,9 @@ def nspawn_arguments(spec: LaunchSpec) -> list[str]:
         "--resolv-conf=off",
         "--timezone=off",
         "--notify-ready=yes",
-        "--boot",
+        # What --boot would do, with files/init before systemd.
+        "--kill-signal=SIGRTMIN+3",
+        INIT,
     ]
 
 
@@ -114,7 +117,10 @@ class Launcher:
             (self._directory / "notify").unlink(missing_ok=True)
             with contextlib.suppress(OSError):
                 Path("/run/systemd/nspawn/propagate", self._spec.machine).rmdir()
-        print(f"{self._spec.machine}: systemd-nspawn ended with status {status}", flush=True)
+        print(
+            f"{self._spec.machine}: systemd-nspawn ended with status {status}",
+            flush=True,
+        )
         return 0 if status == 0 else 1
 
     def _mount(self) -> None:

@@ -40,7 +40,10 @@ def attach(host: LabHost, directory: Path) -> bool:
     leader = host.leader()
     if _mounted(leader.pid):
         inside = Path(f"/proc/{leader.pid}/root{TARGET}").stat()
-        if (inside.st_dev, inside.st_ino) == (source.stat().st_dev, source.stat().st_ino):
+        if (inside.st_dev, inside.st_ino) == (
+            source.stat().st_dev,
+            source.stat().st_ino,
+        ):
             return False
         raise lab_error(
             f"medium of {host.name}",
@@ -49,7 +52,10 @@ def attach(host: LabHost, directory: Path) -> bool:
         )
     tree = _check(
         _LIBC.syscall(
-            _OPEN_TREE, _AT_FDCWD, os.fsencode(source), _OPEN_TREE_CLONE | _OPEN_TREE_CLOEXEC
+            _OPEN_TREE,
+            _AT_FDCWD,
+            os.fsencode(source),
+            _OPEN_TREE_CLONE | _OPEN_TREE_CLOEXEC,
         ),
         f"copy the mount of {source}",
     )
@@ -77,7 +83,12 @@ def _attach_inside(leader: int, tree: int) -> None:
             _check(_LIBC.setns(namespace, _CLONE_NEWNS), "enter the host")
             Path(TARGET).mkdir(parents=True, exist_ok=True)
             result = _LIBC.syscall(
-                _MOVE_MOUNT, tree, b"", _AT_FDCWD, TARGET.encode(), _MOVE_MOUNT_F_EMPTY_PATH
+                _MOVE_MOUNT,
+                tree,
+                b"",
+                _AT_FDCWD,
+                TARGET.encode(),
+                _MOVE_MOUNT_F_EMPTY_PATH,
             )
             _check(result, f"mount at {TARGET}")
             status = 0

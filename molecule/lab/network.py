@@ -96,7 +96,10 @@ def wire(paths: HostPaths) -> None:
     unwire(paths)
     run(["ip", "netns", "add", paths.netns.name])
     lab = paths.settings.name
-    run(["ip", "-n", lab, "-batch", "-"], stdin=wire_script(paths.host, paths.netns.name))
+    run(
+        ["ip", "-n", lab, "-batch", "-"],
+        stdin=wire_script(paths.host, paths.netns.name),
+    )
 
 
 def unwire(paths: HostPaths) -> None:

@@ -46,8 +46,16 @@ KERNEL: Mapping[tuple[str, ...], str] = {
     ("CONFIG_VETH",): "veth pairs (the wires)",
     ("CONFIG_BRIDGE",): "bridges (the networks)",
     ("CONFIG_SECCOMP_FILTER",): "seccomp filters (the services' sandboxes)",
-    ("CONFIG_NFT_COMPAT", "CONFIG_IP_NF_IPTABLES", "CONFIG_IP_NF_IPTABLES_LEGACY"): "iptables",
-    ("CONFIG_NFT_COMPAT", "CONFIG_IP6_NF_IPTABLES", "CONFIG_IP6_NF_IPTABLES_LEGACY"): "ip6tables",
+    (
+        "CONFIG_NFT_COMPAT",
+        "CONFIG_IP_NF_IPTABLES",
+        "CONFIG_IP_NF_IPTABLES_LEGACY",
+    ): "iptables",
+    (
+        "CONFIG_NFT_COMPAT",
+        "CONFIG_IP6_NF_IPTABLES",
+        "CONFIG_IP6_NF_IPTABLES_LEGACY",
+    ): "ip6tables",
     ("CONFIG_NETFILTER_XT_MATCH_CONNTRACK",): "iptables match conntrack",
     ("CONFIG_NETFILTER_XT_MATCH_OWNER",): "iptables match owner",
     ("CONFIG_NETFILTER_XT_MATCH_COMMENT",): "iptables match comment",
@@ -87,7 +95,11 @@ def check(settings: Settings, limits: Limits, facts: Facts) -> list[Problem]:
     problems = []
     if facts.user != 0:
         problems.append(
-            Problem("user", f"user id {facts.user} is not root", "Run it as root, e.g. with sudo")
+            Problem(
+                "user",
+                f"user id {facts.user} is not root",
+                "Run it as root, e.g. with sudo",
+            )
         )
     if (problem := name_problem(settings.name)) is not None:
         problems.append(problem)
@@ -144,7 +156,11 @@ def _kernel(facts: Facts) -> list[Problem]:
     found = re.match(r"(\d+)\.(\d+)", facts.kernel_release)
     if found and (int(found.group(1)), int(found.group(2))) < _OLDEST_KERNEL:
         problems.append(
-            Problem("kernel", f"release {facts.kernel_release}", "Use 5.14 or newer (Debian 12)")
+            Problem(
+                "kernel",
+                f"release {facts.kernel_release}",
+                "Use 5.14 or newer (Debian 12)",
+            )
         )
     if facts.kernel_config is not None:
         enabled = set(re.findall(r"^(CONFIG_\w+)=[ym]$", facts.kernel_config, re.MULTILINE))

@@ -67,7 +67,12 @@ def accounts(tree: Path, new: Iterable[Account]) -> list[Entry]:
 
     No password is valid; ``*`` (unlike ``!``) still lets a key in.
     """
-    lines: dict[str, list[str]] = {"passwd": [], "shadow": [], "group": [], "gshadow": []}
+    lines: dict[str, list[str]] = {
+        "passwd": [],
+        "shadow": [],
+        "group": [],
+        "gshadow": [],
+    }
     for account in new:
         name, number = account.name, account.number
         lines["passwd"].append(f"{name}:x:{number}:{number}::{account.home}:{account.shell}")

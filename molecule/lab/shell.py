@@ -13,7 +13,11 @@ from lab.errors import lab_error
 
 
 def run(
-    argv: Sequence[str], *, stdin: str | None = None, timeout: float = 120, check: bool = True
+    argv: Sequence[str],
+    *,
+    stdin: str | None = None,
+    timeout: float = 120,
+    check: bool = True,
 ) -> subprocess.CompletedProcess[str]:
     """Run a program to its end and return its output.
 
@@ -21,7 +25,12 @@ def run(
     """
     try:
         done = subprocess.run(
-            list(argv), input=stdin, text=True, capture_output=True, timeout=timeout, check=False
+            list(argv),
+            input=stdin,
+            text=True,
+            capture_output=True,
+            timeout=timeout,
+            check=False,
         )
     except subprocess.TimeoutExpired as error:
         raise lab_error(

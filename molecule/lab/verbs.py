@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from lab import basetree, cgroup, creation, network, requirements
+from lab import basetree, cgroup, creation, machine, network, requirements
 from lab.errors import LabError, PreflightError, lab_error
 from lab.host import LabHost
 from lab.settings import NETNS_ROOT, RUN_ROOT, STATE_ROOT, Settings, name_problem
@@ -66,7 +66,11 @@ class Lab:
             )
         try:
             os.ftruncate(descriptor, 0)
-            os.pwrite(descriptor, f"process {os.getpid()} ({' '.join(sys.argv[1:3])})".encode(), 0)
+            os.pwrite(
+                descriptor,
+                f"process {os.getpid()} ({' '.join(sys.argv[1:3])})".encode(),
+                0,
+            )
             yield
         finally:
             os.close(descriptor)
@@ -83,6 +87,8 @@ class Lab:
             self._refuse_foreign()
             self._make()
             network.ensure_bridges(self.settings)
+            if machine.raise_inotify_limit():
+                say(f"raised fs.inotify.max_user_instances to {machine.INSTANCES} until the end")
             begun = time.monotonic()
             started = [host for host in hosts if host.start(creation.recorded_tree(host.paths))]
             if started:
@@ -116,9 +122,7 @@ class Lab:
     def _make(self) -> None:
         write_atomic(self.settings.marker, f"{self.settings.checkout}\n")
         if creation.all_made(self.settings):
-            if older := creation.of_older_recipe(self.settings):
-                names = ", ".join(host.name for host in older)
-                say(f"note: {names} were made from older base trees; destroy the lab to renew")
+            creation.refuse_other_recipe(self.settings)
             return
         trees = basetree.ensure(self.settings.trees, basetree.all_trees(), say)
         made = creation.create(self.settings, trees)
@@ -163,6 +167,8 @@ class Lab:
     def _remove_network(self) -> None:
         network.remove_namespace(self.settings.netns)
         self.settings.marker.unlink(missing_ok=True)
+        if not any(RUN_ROOT.glob("*.lab")):
+            machine.restore_inotify_limit()
         cgroup.HostGroup.of(self._hierarchies, self.settings.name).remove_parent()
 
     def destroy(self) -> None:

@@ -117,7 +117,8 @@ def main() -> None:
         suite, recorder = _prepare(plan, options)
     except (OSError, ValueError, KeyError, TypeError, RequestFailed) as error:
         module.fail_json(
-            msg=f"the request path cannot be checked with {options['plan_file']}: {error!r}"
+            msg=f"the request path cannot be checked with {options['plan_file']}: "
+            f"{type(error).__name__}: {error}"
         )
     try:
         suite.run()

@@ -192,7 +192,7 @@ def main() -> None:
         )
         jsonschema.validate(report, schema)
     except (OSError, ValueError, KeyError, TypeError) as error:
-        module.fail_json(msg=f"the evidence report cannot be made: {error!r}")
+        module.fail_json(msg=f"the evidence report cannot be made: {type(error).__name__}: {error}")
     except jsonschema.ValidationError as error:
         module.fail_json(msg=f"the evidence report breaks its schema: {error.message}")
     path = ""

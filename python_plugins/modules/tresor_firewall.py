@@ -18,19 +18,20 @@ description:
 options:
   state:
     description:
-      - V(tracked) refuses to go on beside another firewall, masks the units of other firewalls and
-        starts connection tracking without dropping anything. It must run some tasks before the
-        first V(present), so that the connections of Ansible itself are known by then.
+      - V(prepared) refuses to go on beside another firewall, masks the units of other firewalls,
+        creates the users that O(rules) name and the host lacks, and starts connection tracking
+        without dropping anything. It must run some tasks before the first V(present), so that the
+        connections of Ansible itself are known by then.
       - V(present) loads the rules.
       - V(absent) removes the rules, their files, and accepts everything.
     type: str
-    choices: [present, tracked, absent]
+    choices: [present, prepared, absent]
     default: present
   rules:
     description:
       - The rules of this host as in the resolved plan, C(tresor_plan.hosts[...].firewall), with the
         lists C(ipv4) and C(ipv6).
-      - Required with O(state=present).
+      - Required with O(state=present) and O(state=prepared).
     type: dict
   link_network:
     description:
@@ -78,7 +79,12 @@ rollback_seconds:
   type: int
 masked:
   description: The units of other firewalls that were masked.
-  returned: with state tracked
+  returned: with state prepared
+  type: list
+  elements: str
+created:
+  description: The system users that were created.
+  returned: with state prepared
   type: list
   elements: str
 """
@@ -103,7 +109,7 @@ def argument_spec() -> dict[str, Any]:
     return {
         "state": {
             "type": "str",
-            "choices": ["present", "tracked", "absent"],
+            "choices": ["present", "prepared", "absent"],
             "default": "present",
         },
         "rules": {"type": "dict"},
@@ -116,7 +122,7 @@ def main() -> None:
     """Run the module."""
     module = AnsibleModule(
         argument_spec=argument_spec(),
-        required_if=[("state", "present", ["rules"])],
+        required_if=[("state", "present", ["rules"]), ("state", "prepared", ["rules"])],
         supports_check_mode=True,
     )
 
@@ -128,7 +134,7 @@ def main() -> None:
     if not low <= module.params["rollback_seconds"] <= high:
         seen = module.params["rollback_seconds"]
         module.fail_json(msg=f"rollback_seconds is {seen}; write {low} to {high}")
-    states = {"present": _present, "tracked": _tracked, "absent": _absent}
+    states = {"present": _present, "prepared": _prepared, "absent": _absent}
     try:
         result = states[module.params["state"]](module, HostFirewall(run))
     except (FirewallError, RuleError, OSError) as error:
@@ -145,18 +151,23 @@ def _missing(module: AnsibleModule, firewall: HostFirewall) -> bool:
     return True
 
 
-def _tracked(module: AnsibleModule, firewall: HostFirewall) -> dict[str, Any]:
+def _prepared(module: AnsibleModule, firewall: HostFirewall) -> dict[str, Any]:
+    rules = _rules(module.params["rules"])
     if _missing(module, firewall):
-        return {"changed": True, "masked": []}
+        return {"changed": True, "masked": [], "created": []}
     firewall.refuse_others()
     unmasked = firewall.unmasked()
+    lacking = _lacking_users(rules, uids_of(_all(rules)))
     tracking = firewall.is_tracking()
     if not module.check_mode:
         if unmasked:
             firewall.mask(unmasked)
+        for name in lacking:
+            firewall.create_user(name)
         if not tracking:
             firewall.start_tracking()
-    return {"changed": bool(unmasked) or not tracking, "masked": unmasked}
+    changed = bool(unmasked or lacking) or not tracking
+    return {"changed": changed, "masked": unmasked, "created": lacking}
 
 
 def _absent(module: AnsibleModule, firewall: HostFirewall) -> dict[str, Any]:
@@ -175,8 +186,8 @@ def _present(module: AnsibleModule, firewall: HostFirewall) -> dict[str, Any]:
     link = parse_link(module.params["link_network"])
     if _missing(module, firewall):
         return {"changed": True}
-    uids = uids_of(rule for family in FAMILIES for rule in rules[family])
-    if module.check_mode and _lacks_users(rules, uids):
+    uids = uids_of(_all(rules))
+    if module.check_mode and _lacking_users(rules, uids):
         return {"changed": True}
     token = firewall.pending()
     if token is not None and not module.check_mode:
@@ -214,9 +225,12 @@ def _rules(data: dict[str, Any]) -> dict[str, list[Rule]]:
     return {family: [parse_rule(entry, family) for entry in data[family]] for family in FAMILIES}
 
 
-def _lacks_users(rules: dict[str, list[Rule]], uids: dict[str, int]) -> bool:
-    named = {rule.user for entries in rules.values() for rule in entries if rule.user is not None}
-    return bool(named - set(uids))
+def _all(rules: dict[str, list[Rule]]) -> list[Rule]:
+    return [rule for family in FAMILIES for rule in rules[family]]
+
+
+def _lacking_users(rules: dict[str, list[Rule]], uids: dict[str, int]) -> list[str]:
+    return sorted({rule.user for rule in _all(rules) if rule.user is not None} - set(uids))
 
 
 if __name__ == "__main__":

@@ -43,7 +43,7 @@ def sh(text, data=None):
     subprocess.run(["sh", "-c", text], check=True, input=data, text=True, capture_output=True)
 plan = json.loads((work / "plan.json").read_text())
 def fw(host="gpu1", check=False, **options):
-    if options.get("state", "present") == "present":
+    if options.get("state") != "absent":
         options.setdefault("rules", plan["hosts"][host]["firewall"])
     return call("tresor_firewall", check=check, **options)
 results = []
@@ -66,7 +66,7 @@ Play = Callable[[str], list[Any]]
 def work(tmp_path: Path, plan: dict[str, Any]) -> Path:
     for folder in ("bin", "etc", "run", "units"):
         (tmp_path / folder).mkdir()
-    for name in ("systemctl", "systemd-run"):
+    for name in ("systemctl", "systemd-run", "useradd"):
         program = tmp_path / "bin" / name
         program.write_text(STAND_IN.format(work=tmp_path))
         program.chmod(0o755)
@@ -189,7 +189,7 @@ def test_timer_is_armed_before_the_rules_are_loaded(play: Play, work: Path) -> N
 def test_rollback_brings_the_previous_rules_back(play: Play) -> None:
     before, loaded, after, again = play(
         """
-fw(state="tracked")
+fw(state="prepared")
 results.append(rules())
 token = fw()["token"]
 results.append(rules())
@@ -227,7 +227,7 @@ results.append(new_connection())
 def test_unconfirmed_change_of_an_earlier_run_is_undone_first(play: Play) -> None:
     first, again, live = play(
         """
-fw(state="tracked")
+fw(state="prepared")
 results.append(fw("gateway1", rules={"ipv4": [], "ipv6": []})["token"])
 results.append(fw()["token"])
 helper("rollback", results[1])
@@ -295,7 +295,7 @@ def test_tracking_is_started_once_and_other_firewalls_are_masked(play: Play, wor
     changed = play(
         """
 for check in (True, False, True, False):
-    results.append(fw(state="tracked", check=check)["changed"])
+    results.append(fw(state="prepared", check=check)["changed"])
 """
     )
 
@@ -308,9 +308,20 @@ for check in (True, False, True, False):
     ]
 
 
+def test_lacking_user_is_created_before_the_rules_need_it(play: Play, work: Path) -> None:
+    (work / "uids.json").write_text('{"root": 0, "_apt": 42}')
+    results = play('results += [fw(state="prepared", check=True), fw(state="prepared")]')
+
+    assert [result["created"] for result in results] == [["_chrony"], ["_chrony"]]
+    calls = [line for line in (work / "calls").read_text().splitlines() if "useradd" in line]
+    assert len(calls) == 1
+    assert calls[0].endswith(" _chrony")
+    assert "--system" in calls[0]
+
+
 def test_active_firewall_of_another_kind_is_refused(play: Play, work: Path) -> None:
     (work / "active").write_text("inactive\ninactive\nactive\ninactive\n")
-    (failed,) = play('results.append(fw(state="tracked"))')
+    (failed,) = play('results.append(fw(state="prepared"))')
 
     assert "another firewall is active on this host: nftables" in failed["msg"]
 
@@ -319,7 +330,7 @@ def test_rules_in_another_table_are_refused(play: Play) -> None:
     (failed,) = play(
         """
 sh("iptables -t nat -A PREROUTING -p tcp --dport 1 -j REDIRECT --to-ports 2")
-results.append(fw(state="tracked"))
+results.append(fw(state="prepared"))
 """
     )
 

@@ -186,7 +186,7 @@ GOOD = {
 )
 def test_rule_that_is_not_well_formed_is_refused(key: str, value: object) -> None:
     assert parse_rule(GOOD, "ipv4")
-    with pytest.raises(RuleError, match="'x|ssh"):
+    with pytest.raises(RuleError, match=r"'x|ssh"):
         parse_rule({**GOOD, key: value}, "ipv4")
 
 

@@ -361,7 +361,7 @@ def settings(folder: Path, replicas: list[str]) -> dict[str, Any]:
         "identity": {
             "issuer": ISSUER,
             "audience": AUDIENCE,
-            "jwks": {"file": str(folder / "jwks.json"), "cooldown_seconds": 1e-6},
+            "jwks": {"file": str(folder / "jwks.json"), "cooldown_seconds": 0.0001},
         },
         "models": [
             {

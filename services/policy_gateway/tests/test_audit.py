@@ -260,9 +260,9 @@ MUTATIONS: list[Any] = [
     lambda lines: lines[:1] + lines[2:],
     lambda lines: [*lines[:1], lines[2], lines[1], *lines[3:]],
     lambda lines: [*lines[:2], lines[1], *lines[2:]],
-    lambda lines: lines[:-1] + [lines[-1].replace(b"401", b"200")] + [lines[-1]],
+    lambda lines: [*lines[:-1], lines[-1].replace(b"401", b"200"), lines[-1]],
     lambda lines: [lines[0].replace(b'"seq":1', b'"seq": 1'), *lines[1:]],
-    lambda lines: lines[:-1] + [lines[-1][:-5]],
+    lambda lines: [*lines[:-1], lines[-1][:-5]],
 ]
 
 

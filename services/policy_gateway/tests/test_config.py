@@ -51,7 +51,7 @@ def test_good_configuration_passes() -> None:
         ("identity.jwks", {"url": "http://a/jwks", "ca_file": "/x"}, ["https://"]),
         ("identity.jwks", {"url": "https://a/jwks"}, ["ca_file", "is required"]),
         ("listen", {}, ["listen", "exactly one"]),
-        ("listen.tcp", "0.0.0.0:80", ["listen.tcp", "0.0.0.0", "loopback"]),
+        ("listen.tcp", "192.0.2.7:80", ["listen.tcp", "192.0.2.7", "loopback"]),
         ("listen.tcp", "127.0.0.1", ["listen.tcp"]),
         ("listen", {"sockets": "run"}, ["listen.sockets", "absolute"]),
         ("listen", {"sockets": "/run/x"}, ["keys", "is required"]),

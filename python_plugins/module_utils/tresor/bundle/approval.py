@@ -128,7 +128,7 @@ def require(approvals: list[Approval]) -> None:
         raise RejectedError(
             "approval.count",
             f"approved by {names}: {REQUIRED_APPROVALS} different people with different keys are "
-            "needed. Next: importer.pyz approve --key FILE --person NAME",
+            "needed. Next: approve --key FILE --person NAME",
         )
 
 

@@ -434,7 +434,7 @@ class Importer:
     def _next_step(self, manifest: BundleManifest) -> str:
         return (
             f"release {manifest.id} waits for {approval.REQUIRED_APPROVALS} approvals: "
-            "importer.pyz approve --key FILE --person NAME, then importer.pyz activate"
+            "next 'approve --key FILE --person NAME' for each person, then 'activate'"
         )
 
     def _trust(self, verified: VerifiedMetadata, request: Request, medium: Medium) -> None:

@@ -44,6 +44,8 @@ class Uv:
         target = ["--link-mode", link_mode, "--python", str(environment / "bin" / "python")]
         run([self._program, "pip", "install", *self._alone, *closed, *target,
              "--requirement", str(requirements)])  # fmt: skip
+        # uv's own lock is writable by everyone and useless once the environment is complete.
+        (environment / ".lock").unlink(missing_ok=True)
 
 
 def extract(wheel: Path, requirements: str, target: Path) -> Path:

@@ -102,6 +102,21 @@ class HostFirewall:
         """Keep other firewalls from being started."""
         self._checked(["systemctl", "mask", *(f"{name}.service" for name in names)], None)
 
+    def create_user(self, name: str) -> None:
+        """Create a system user that owns a flow, before the service that runs as it is there.
+
+        Its number is part of the rules. What installs the service finds the user and may give it
+        another home.
+        """
+        self._checked(
+            [
+                *("useradd", "--system", "--user-group", "--no-create-home"),
+                *("--home-dir", "/nonexistent", "--shell", "/usr/sbin/nologin"),
+                *("--comment", "Owner of a network flow", name),
+            ],
+            None,
+        )
+
     def is_tracking(self) -> bool:
         """Return whether the running rules use connection tracking in both families."""
         return all("--ctstate" in self.live(family) for family in FAMILIES)

@@ -8,20 +8,26 @@ from .exchange import BLOCKED, REACHED, REFUSED, SILENT, Outcome
 from .targets import Probe
 
 
-def judge(probe: Probe, outcome: Outcome, host: str) -> Check:
+def judge(probe: Probe, outcome: Outcome, host: str, *, served: bool = False) -> Check:
     """Say whether the outcome is the one the matrix wants.
 
     An error such as "no route" is no proof that a rule dropped anything, so it fails a forbidden
     probe; so does a refusal, which somebody answered.
+
+    On an allowed flow a refusal comes from the target's kernel (the site's rules drop, they never
+    reject), so the way is open but nothing listens. That passes only where nothing is planned to
+    listen, or where the same service is ``served`` over the other address family.
     """
     if probe.allowed:
-        good = {REACHED, REFUSED} if probe.refusal_is_reach else {REACHED}
-        expected = "the target answers"
+        expected, good = "the target answers", {REACHED}
         if probe.refusal_is_reach:
-            expected = "the target answers or refuses (no listener is planned there)"
+            expected = "the target answers or refuses: no listener is planned there"
+            good = {REACHED, REFUSED}
+        elif served and outcome.kind == REFUSED:
+            expected = "the way is open; the service listens on the other address family"
+            good = {REFUSED}
     else:
-        good = {SILENT, BLOCKED}
-        expected = "dropped without an answer"
+        expected, good = "dropped without an answer", {SILENT, BLOCKED}
     return Check(
         id=probe.id,
         what=probe.what,

@@ -8,7 +8,7 @@ from typing import Any
 
 from ..evidence.check import Check, not_run
 from .counters import DropCounter, RulesFormatError, drop_counter
-from .exchange import Outcome, exchange
+from .exchange import REACHED, Outcome, exchange
 from .judge import endpoint, judge, judge_counter
 from .targets import Probe
 from .users import Answer, run_as_users
@@ -85,14 +85,25 @@ def send(
 
 def _send(host: str, probes: Sequence[Probe], timeout: float, run_users: RunAsUsers) -> list[Check]:
     checks: list[Check] = []
-    for probe, result in send(probes, timeout, run_users):
+    results = send(probes, timeout, run_users)
+    served = {
+        _service(probe)
+        for probe, result in results
+        if isinstance(result, Outcome) and result.kind == REACHED
+    }
+    for probe, result in results:
         if isinstance(result, Outcome):
-            checks.append(judge(probe, result, host))
+            checks.append(judge(probe, result, host, served=_service(probe) in served))
         else:
             source = f"{host} as {probe.user}"
             target = endpoint(probe)
             checks.append(not_run(probe.id, probe.what, result, source=source, target=target))
     return checks
+
+
+def _service(probe: Probe) -> tuple[str, str, int, str]:
+    """Return what the probes of one service over both families have in common."""
+    return probe.target, probe.proto, probe.port, probe.user
 
 
 def _in_child(probes: Sequence[Probe], timeout: float) -> list[list[str | float]]:

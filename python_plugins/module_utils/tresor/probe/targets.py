@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -78,23 +79,24 @@ def allowed_probes(
 def forbidden_probes(
     host: str, forbidden: Sequence[Mapping[str, Any]], flows: Sequence[Mapping[str, Any]]
 ) -> list[Probe]:
-    """Return the plan's forbidden probes of ``host``, each as root and as every flow's owner.
+    """Return the plan's forbidden probes of ``host``, as the plan's user and as every flow owner.
 
     A rule that names an owner but forgets the target would let exactly that owner out, so root
-    alone would not notice it.
+    alone would not notice it. Where a flow leads to the same port of the same target, its owner
+    is left out: it may pass.
     """
-    owners = {user for flow in _flows_from(host, flows) for user in _users(flow)}
+    own_flows = _flows_from(host, flows)
     probes: list[Probe] = []
     for entry in forbidden:
         if entry["from"] != host:
             continue
-        own = entry.get("user")
-        users = [own] if own else [ROOT, *sorted(owners - {ROOT})]
+        port = int(entry["port"])
+        users = {entry.get("user") or ROOT: None}
+        users.update(dict.fromkeys(_shut_out(own_flows, entry, port)))
         for family in FAMILIES:
             if not entry.get(family):
                 continue
             for user in users:
-                port = int(entry["port"])
                 name = f"{entry['proto']}-{entry['to']}"
                 probes.append(
                     Probe(
@@ -110,6 +112,27 @@ def forbidden_probes(
                     )
                 )
     return probes
+
+
+def _shut_out(flows: Sequence[Mapping[str, Any]], entry: Mapping[str, Any], port: int) -> list[str]:
+    """Return the flow owners that no flow lets through to the entry's target and port."""
+    owners = {user for flow in flows for user in _users(flow)}
+    for flow in flows:
+        if flow["proto"] == entry["proto"] and _in_range(flow, port) and _leads_to(flow, entry):
+            owners -= set(_users(flow))
+    return sorted(owners)
+
+
+def _leads_to(flow: Mapping[str, Any], entry: Mapping[str, Any]) -> bool:
+    for end in flow["to"]:
+        if end["name"] == entry["to"]:
+            return True
+        for family in FAMILIES:
+            if end.get(family) and entry.get(family):
+                network = ipaddress.ip_network(end[family], strict=False)
+                if ipaddress.ip_address(_address(entry[family])) in network:
+                    return True
+    return False
 
 
 def owner_probes(
@@ -179,41 +202,41 @@ def _families(flow: Mapping[str, Any], host: str, end: Mapping[str, Any]) -> lis
 
 
 def _users(flow: Mapping[str, Any]) -> list[str]:
-    user = flow.get("user")
-    if not user:
-        return [ROOT]
-    return [user] if isinstance(user, str) else list(user)
+    return [flow.get("user") or ROOT]
 
 
 def _ports(
     flow: Mapping[str, Any], end: Mapping[str, Any], instances: Sequence[Mapping[str, Any]]
 ) -> list[tuple[int, bool]]:
-    """Return (port, listener known) pairs: of a range, the ports on which an instance listens.
+    """Return (port, listener known) pairs: of a range, the ports on which an instance listens."""
+    first, last = _range(flow)
+    if first == last:
+        return [(first, True)]
+    known = sorted(
+        int(item["port"])
+        for item in instances
+        if item["host"] == end["name"] and first <= int(item["port"]) <= last
+    )
+    return [(port, True) for port in known] or [(first, False)]
+
+
+def _in_range(flow: Mapping[str, Any], port: int) -> bool:
+    first, last = _range(flow)
+    return first <= port <= last
+
+
+def _range(flow: Mapping[str, Any]) -> tuple[int, int]:
+    """Return the first and the last port of a flow.
 
     Raises:
-        ProbeInputError: the flow's ports are neither a port, a range nor a list of them.
+        ProbeInputError: the flow's ports are neither a port nor a range.
     """
-    value = flow["ports"]
-    parts = value if isinstance(value, list) else str(value).split(",")
-    ports: list[tuple[int, bool]] = []
-    for part in parts:
-        first, _, last = str(part).partition(":")
-        if not first.isdigit() or (last and not last.isdigit()):
-            raise ProbeInputError(
-                f"flow {flow['name']}: ports are {value!r}; write a port or first:last"
-            )
-        if not last or first == last:
-            ports.append((int(first), True))
-            continue
-        known = sorted(
-            int(item["port"])
-            for item in instances
-            if item["host"] == end["name"] and int(first) <= int(item["port"]) <= int(last)
+    first, _, last = str(flow["ports"]).partition(":")
+    if not first.isdigit() or (last and not last.isdigit()):
+        raise ProbeInputError(
+            f"flow {flow['name']}: ports are {flow['ports']!r}; write a port or first:last"
         )
-        ports.extend((port, True) for port in known)
-        if not known:
-            ports.append((int(first), False))
-    return ports
+    return int(first), int(last or first)
 
 
 def _is_network(value: object) -> bool:

@@ -1,0 +1,130 @@
+"""The company: certificates, clients, and the packages of its identity provider."""
+
+from __future__ import annotations
+
+import io
+import json
+import subprocess
+import tarfile
+from pathlib import Path
+
+import pytest
+
+from lab import company
+from lab.company import CLIENTS, Company, bastion_files, credentials, idp_config, pack_tree
+from lab.errors import LabError
+from lab.seed import File
+from lab.topology import IDP_NAME
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Company:
+    return Company.load_or_create(tmp_path_factory.mktemp("company") / "company.json")
+
+
+def test_company_is_made_once(tmp_path: Path) -> None:
+    path = tmp_path / "company.json"
+    assert Company.load_or_create(path) == Company.load_or_create(path)
+    assert path.stat().st_mode & 0o077 == 0
+
+
+def test_certificate_of_the_provider_is_accepted_by_a_strict_client(
+    made: Company, tmp_path: Path
+) -> None:
+    (tmp_path / "ca.pem").write_text(made.ca_certificate)
+    (tmp_path / "idp.pem").write_text(made.idp_certificate)
+    command = ["openssl", "verify", "-x509_strict", "-CAfile", "ca.pem", "-purpose", "sslserver"]
+    command += ["-verify_hostname", IDP_NAME, "idp.pem"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_probe_clients_get_what_their_names_say(made: Company) -> None:
+    config = idp_config(made)
+    clients = config["clients"]
+    assert isinstance(clients, list)
+    by_id = {client["id"]: client for client in clients}
+    assert by_id["verify-expired"]["token_seconds"] == 1
+    assert by_id["verify-wrongaud"]["audience"] == "urn:other:api"
+    assert by_id["verify-noaccess"]["groups"] == ("guests",)
+    assert by_id["verify-allowed"]["audience"] == "urn:tresor:gateway"
+    assert by_id["cli"]["secret"] is None
+
+
+def test_bastion_gets_the_probes_secrets_and_no_others(made: Company) -> None:
+    entries = [entry for entry in bastion_files(made) if isinstance(entry, File)]
+    secrets = {entry.path: entry for entry in entries if "secrets/verify/" in entry.path}
+    names = {Path(path).name for path in secrets}
+    assert names == {client.name for client in CLIENTS if client.name.startswith("verify-")}
+    assert all(entry.mode == 0o400 for entry in secrets.values())
+
+
+def test_credentials_hold_every_client_and_user(made: Company) -> None:
+    entries = credentials(made)["entries"]
+    assert isinstance(entries, dict)
+    assert {"alice", "bob", "batch", "verify-wrongaud"} <= set(entries)
+    assert entries["alice"]["grant"] == "password"
+
+
+def npm_package(directory: Path, file: str, members: dict[str, bytes]) -> None:
+    with tarfile.open(directory / file, "w:gz") as archive:
+        for name, content in members.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            archive.addfile(info, io.BytesIO(content))
+
+
+def describe(directory: Path, path: str, file: str) -> None:
+    entry = {"path": path, "file": file, "name": "a", "version": "1.0.0"}
+    (directory / "package-tree.json").write_text(json.dumps([entry]))
+
+
+def test_packages_are_unpacked_to_their_places(tmp_path: Path) -> None:
+    npm_package(tmp_path, "a-1.0.0.tgz", {"package/lib/x.js": b"x", "package/package.json": b"{}"})
+    describe(tmp_path, "node_modules/b/node_modules/a", "a-1.0.0.tgz")
+    with tarfile.open(fileobj=io.BytesIO(pack_tree(tmp_path))) as archive:
+        assert archive.getnames() == [
+            "node_modules/b/node_modules/a/lib/x.js",
+            "node_modules/b/node_modules/a/package.json",
+        ]
+
+
+@pytest.mark.parametrize(
+    ("path", "file"),
+    [
+        ("/etc", "a.tgz"),
+        ("node_modules/../../etc", "a.tgz"),
+        ("other/a", "a.tgz"),
+        ("node_modules/a", "../a.tgz"),
+    ],
+)
+def test_tree_that_leaves_its_directory_is_refused(tmp_path: Path, path: str, file: str) -> None:
+    describe(tmp_path, path, file)
+    with pytest.raises(LabError, match="leaves the tree"):
+        pack_tree(tmp_path)
+
+
+def test_package_that_leaves_its_directory_is_refused(tmp_path: Path) -> None:
+    npm_package(tmp_path, "a-1.0.0.tgz", {"package/../../x": b"x"})
+    describe(tmp_path, "node_modules/a", "a-1.0.0.tgz")
+    with pytest.raises(LabError, match="unfit entry"):
+        pack_tree(tmp_path)
+
+
+def test_oversized_package_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(company, "_MAX_PACKAGE_BYTES", 3)
+    npm_package(tmp_path, "a-1.0.0.tgz", {"package/x": b"four"})
+    describe(tmp_path, "node_modules/a", "a-1.0.0.tgz")
+    with pytest.raises(LabError, match="unfit entry"):
+        pack_tree(tmp_path)
+
+
+def test_missing_tree_says_which_option_to_give(tmp_path: Path) -> None:
+    with pytest.raises(LabError, match="--npm"):
+        pack_tree(tmp_path)
+
+
+def test_missing_package_file_is_named(tmp_path: Path) -> None:
+    describe(tmp_path, "node_modules/a", "a-1.0.0.tgz")
+    with pytest.raises(LabError, match=r"a-1\.0\.0\.tgz"):
+        pack_tree(tmp_path)
