@@ -16,7 +16,8 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from lab.errors import lab_error
+from lab.errors import PreflightError, Problem, lab_error
+from lab.shell import run
 
 PARENT = "tresorlab"
 _CONTROLLERS = ("cpu", "memory", "pids", "io", "cpuset")
@@ -66,17 +67,18 @@ def parse_mounts(mounts: str, *, systemd_is_pid1: bool) -> Hierarchies | None:
 
 
 def detect() -> Hierarchies:
-    """Find this machine's hierarchies; LabError when there is no unified one."""
+    """Find this machine's hierarchies; PreflightError when there is no unified one."""
     found = parse_mounts(
         Path("/proc/self/mounts").read_text(),
         systemd_is_pid1=Path("/run/systemd/system").is_dir(),
     )
     if found is None:
-        raise lab_error(
+        problem = Problem(
             "control groups",
             "no cgroup2 file system is mounted",
             "Mount one: mount -t cgroup2 cgroup2 /sys/fs/cgroup (or /sys/fs/cgroup/unified)",
         )
+        raise PreflightError(problem)
     return found
 
 
@@ -85,12 +87,14 @@ class HostGroup:
     """The control group of one host, in each hierarchy."""
 
     paths: tuple[Path, ...]
+    unit: str | None = None
 
     @classmethod
     def of(cls, hierarchies: Hierarchies, machine: str) -> HostGroup:
         """Return the group of a machine; it need not exist yet."""
         name = hierarchies.group_name(machine)
-        return cls(tuple(root / hierarchies.parent / name for root in hierarchies.roots))
+        paths = tuple(root / hierarchies.parent / name for root in hierarchies.roots)
+        return cls(paths, name if hierarchies.systemd_is_pid1 else None)
 
     def enter(self) -> None:
         """Make the groups and move this process into ``launcher``."""
@@ -128,12 +132,22 @@ class HostGroup:
         _kill(self.paths[0])
         for path in self.paths:
             _remove(path)
+        if self.unit is not None:
+            # systemd notices a little later that a scope is empty; its name must be free now.
+            run(["systemctl", "stop", "--quiet", self.unit], check=False)
 
-    def remove_parent(self) -> None:
-        """Remove the group of all labs when it is empty."""
-        for path in self.paths:
+
+def remove_parent(hierarchies: Hierarchies) -> None:
+    """Remove the group of all labs' hosts when no host is left in it."""
+    for root in hierarchies.roots:
+        parent = root / hierarchies.parent
+        if any(path.is_dir() for path in parent.glob("*")):
+            continue
+        if hierarchies.systemd_is_pid1:
+            run(["systemctl", "stop", "--quiet", hierarchies.parent], check=False)
+        else:
             with contextlib.suppress(OSError):
-                path.parent.rmdir()
+                parent.rmdir()
 
 
 def _pass_controllers(parent: Path) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 from lab import basetree, cgroup, creation, machine, network, requirements
 from lab.errors import LabError, PreflightError, lab_error
 from lab.host import LabHost
-from lab.settings import NETNS_ROOT, RUN_ROOT, STATE_ROOT, Settings, name_problem
+from lab.settings import RUN_ROOT, STATE_ROOT, Settings, name_problem
 from lab.shell import try_lock, write_atomic
 from lab.topology import HOSTS, Host, find
 
@@ -103,7 +103,7 @@ class Lab:
 
     def _preflight(self, limits: requirements.Limits) -> None:
         facts = requirements.gather(self.settings)
-        if creation.all_made(self.settings):
+        if facts.user == 0 and creation.all_made(self.settings):
             # The room was there when the lab was made; its disks now fill it.
             limits = requirements.Limits(disk_gib=0, memory_gib=limits.memory_gib)
         problems = requirements.check(self.settings, limits, facts)
@@ -169,7 +169,7 @@ class Lab:
         self.settings.marker.unlink(missing_ok=True)
         if not any(RUN_ROOT.glob("*.lab")):
             machine.restore_inotify_limit()
-        cgroup.HostGroup.of(self._hierarchies, self.settings.name).remove_parent()
+        cgroup.remove_parent(self._hierarchies)
 
     def destroy(self) -> None:
         """Remove the lab with everything that belongs to it; no error when there is none."""
@@ -187,6 +187,8 @@ class Lab:
             with contextlib.suppress(OSError):
                 self.settings.state_root.rmdir()
             self.settings.lock.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                RUN_ROOT.rmdir()
         say(f"lab {self.settings.name} is gone")
 
     def reboot(self, name: str) -> float:
@@ -301,9 +303,3 @@ def _remove_unused_trees(settings: Settings) -> None:
             say(f"removing the unused base tree {path.name}")
             shutil.rmtree(path)
             path.with_name(f"{path.name}.json").unlink(missing_ok=True)
-
-
-def namespaces_of(name: str) -> list[Path]:
-    """Return the network namespaces that belong to a lab's name."""
-    wanted = {name, *(f"{name}-{host.name}" for host in HOSTS)}
-    return [path for path in NETNS_ROOT.glob(f"{name}*") if path.name in wanted]

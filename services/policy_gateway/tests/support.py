@@ -192,12 +192,11 @@ class Engine:
                 if gone.done():
                     self.closed.set()
                     running.cancel()
-                    with suppress(asyncio.CancelledError, OSError):
-                        await running
+                    await asyncio.wait({running})
                     return
                 gone.cancel()
-                with suppress(asyncio.CancelledError):
-                    await gone
+                # Not "await gone": that would swallow a cancellation of this task.
+                await asyncio.wait({gone})
                 await running
         except (asyncio.IncompleteReadError, OSError):
             pass

@@ -288,6 +288,7 @@ def test_verifier_runs_alone_and_says_what_it_saw(
     result = subprocess.run(command, capture_output=True, text=True, check=True)
     assert "1 files, 2 records, 1 decisions, complete" in result.stdout
     assert chain.last.prev in result.stdout
+    (tmp_path / "none").mkdir()
     assert main(["verify", str(tmp_path / "none")]) == 2
     [path] = order([tmp_path])
     path.write_bytes(path.read_bytes()[40:])

@@ -1,0 +1,92 @@
+"""The check before an engine's start: what was verified at import is what is loaded."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+SCRIPT = Path(__file__).parents[3] / "roles" / "vllm" / "files" / "verify_model.py"
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    folder = tmp_path / "model"
+    (folder / "1_Pooling").mkdir(parents=True)
+    (folder / "model.safetensors").write_bytes(b"weights" * 1000)
+    (folder / "1_Pooling" / "config.json").write_text("{}")
+    return folder
+
+
+def verify(model: Path, listed: list[dict[str, Any]] | None = None) -> tuple[int, str]:
+    manifest = model.parent / "manifest.json"
+    if listed is not None or not manifest.exists():
+        files = sorted(path for path in model.rglob("*") if path.is_file())
+        entries = [
+            {
+                "path": str(path.relative_to(model)),
+                "size": path.stat().st_size,
+                "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+            }
+            for path in files
+        ]
+        content = {"folder": str(model), "files": entries if listed is None else listed}
+        manifest.write_text(json.dumps(content))
+    done = subprocess.run(
+        [sys.executable, "-I", SCRIPT, manifest], capture_output=True, text=True, check=False
+    )
+    return done.returncode, done.stderr
+
+
+def test_unchanged_model_passes(model: Path) -> None:
+    assert verify(model) == (0, "")
+
+
+def test_flipped_bit_is_refused(model: Path) -> None:
+    verify(model)
+    weights = model / "model.safetensors"
+    weights.write_bytes(b"Weights" + weights.read_bytes()[7:])
+    code, said = verify(model)
+    assert code == 1
+    assert "model.safetensors has SHA-256" in said
+
+
+def test_truncated_file_is_refused(model: Path) -> None:
+    verify(model)
+    (model / "model.safetensors").write_bytes(b"w")
+    assert "has 1 bytes" in verify(model)[1]
+
+
+def test_missing_file_is_refused(model: Path) -> None:
+    verify(model)
+    (model / "model.safetensors").unlink()
+    assert verify(model)[0] == 1
+
+
+def test_added_file_is_refused(model: Path) -> None:
+    verify(model)
+    (model / "modeling.py").write_text("import os")
+    assert "modeling.py is not in the list" in verify(model)[1]
+
+
+def test_link_is_refused_even_with_the_right_content(model: Path) -> None:
+    verify(model)
+    weights = model / "model.safetensors"
+    weights.rename(model.parent / "elsewhere")
+    weights.symlink_to(model.parent / "elsewhere")
+    assert "no regular file" in verify(model)[1]
+
+
+def test_linked_folder_is_refused(model: Path) -> None:
+    verify(model)
+    (model / "extra").symlink_to("/etc")
+    assert "extra is not in the list" in verify(model)[1]
+
+
+def test_empty_list_is_refused(model: Path) -> None:
+    assert verify(model, listed=[])[0] == 1
