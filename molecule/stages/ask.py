@@ -51,7 +51,7 @@ def ask(user: str = "alice", question: str = QUESTION) -> Answer:
     put("company1", "/run/company-client.token", token.encode(), mode="0600")
     raw = output(
         on_host(
-            "company1", f"{_CLIENT}/bin/python", f"{_CLIENT}/ask_client.py",
+            "company1", f"{_CLIENT}/venv/bin/python", f"{_CLIENT}/ask_client.py",
             "--base-url", "https://llm.site.example/v1", "--ca", f"{_CLIENT}/site-ca.crt",
             "--token-file", "/run/company-client.token", "--model", MODEL, question,
         ),
@@ -74,6 +74,4 @@ chmod 0755 {client}/uv
 {client}/uv --no-config pip install -q --offline --no-index --no-deps --require-hashes \
   --python {client}/venv/bin/python --find-links "$medium/wheels-company-client" \
   -r "$medium/wheels-company-client/requirements.txt"
-mkdir -p {client}/bin
-ln -sfn ../venv/bin/python {client}/bin/python
 """

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from contextlib import suppress
 from typing import Any, Final
 
 import msgspec
@@ -37,6 +38,8 @@ class Channel:
             return None
         return msgspec.json.decode(line, type=dict[str, Any])
 
-    def close(self) -> None:
+    async def close(self) -> None:
         """Close this end."""
         self._writer.close()
+        with suppress(OSError):
+            await self._writer.wait_closed()

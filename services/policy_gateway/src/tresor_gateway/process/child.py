@@ -23,6 +23,13 @@ async def run(config: schema.Config, number: int, descriptor: int) -> None:
     # Ctrl-C reaches the whole group; the supervisor decides.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     channel = await Channel.open(socket.socket(fileno=descriptor))
+    try:
+        await _serve(config, number, channel, stop)
+    finally:
+        await channel.close()
+
+
+async def _serve(config: schema.Config, number: int, channel: Channel, stop: asyncio.Event) -> None:
     worker = Worker(config, number)
     await worker.start()
     channel.send({"event": "ready", "address": worker.address})
@@ -32,10 +39,10 @@ async def run(config: schema.Config, number: int, descriptor: int) -> None:
             if message.get("ask") == "metrics":
                 families = worker.metrics.registry.collect(str(number))
                 channel.send({"event": "metrics", "families": families})
+        # The supervisor is gone: nobody would restart or stop us.
         stop.set()
 
-    listener = loop.create_task(listen())
+    listener = asyncio.get_running_loop().create_task(listen())
     await stop.wait()
     await worker.stop()
     listener.cancel()
-    channel.close()

@@ -111,6 +111,8 @@ class Supervisor:
         ours, theirs = socket.socketpair()
         process = await asyncio.create_subprocess_exec(
             sys.executable,
+            # Never import from the working directory; as isolated as we are ourselves.
+            "-I" if sys.flags.isolated else "-P",
             "-m",
             "tresor_gateway",
             "--config",
@@ -129,8 +131,8 @@ class Supervisor:
         reader = asyncio.get_running_loop().create_task(self._listen(child, child.channel))
         status = await process.wait()
         child.ready = False
-        child.channel.close()
         reader.cancel()
+        await child.channel.close()
         return status
 
     async def _listen(self, child: Child, channel: Channel) -> None:
