@@ -63,7 +63,12 @@ REQUESTS = [request("r1"), request("r2"), request("n1", "/metrics")]
 def verdicts(
     decided: dict[str, int], early: dict[str, int], *problems: str, requests: Any = REQUESTS
 ) -> list[bool]:
-    return [c.ok for c in judge_records(requests, decided, early, problems, "gateway1")]
+    return [
+        c.ok
+        for c in judge_records(
+            requests, decided, early, problems, source="gateway1", tasks={"chat"}
+        )
+    ]
 
 
 def test_all_there_passes() -> None:
@@ -72,6 +77,12 @@ def test_all_there_passes() -> None:
 
 def test_what_the_gateway_refused_itself_counts_too() -> None:
     assert verdicts({"r1": 1, "r2": 1, "n1": 1}, {}) == [True, True]
+
+
+def test_endpoint_without_a_model_is_refused_by_nginx() -> None:
+    requests = [*REQUESTS, request("e1", "/v1/embeddings") | {"method": "POST"}]
+    assert verdicts({"r1": 1, "r2": 1}, {"n1": 1, "e1": 1}, requests=requests) == [True, True]
+    assert verdicts({"r1": 1, "r2": 1}, {"n1": 1}, requests=requests) == [True, False]
 
 
 def test_missing_and_doubled_records_fail() -> None:

@@ -15,6 +15,7 @@ from .conftest import NOW, Ca
 
 OK = Check("probe", "w", "f", "t", "e", "o", True).as_dict()
 PLAN: dict[str, Any] = {
+    "models": [{"name": "small", "task": "chat"}],
     "hosts": {
         "gpu1": {
             "ipv4": "198.51.100.31",

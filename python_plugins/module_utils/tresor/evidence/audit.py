@@ -10,15 +10,14 @@ from typing import Any
 
 from .check import Check
 
-API: frozenset[tuple[str, str]] = frozenset(
-    {
-        ("GET", "/v1/models"),
-        ("POST", "/v1/chat/completions"),
-        ("POST", "/v1/completions"),
-        ("POST", "/v1/embeddings"),
-    }
-)
-"""What the policy gateway decides about; everything else NGINX refuses and logs itself."""
+_API: dict[tuple[str, str], str | None] = {
+    ("GET", "/v1/models"): None,
+    ("POST", "/v1/chat/completions"): "chat",
+    ("POST", "/v1/completions"): "chat",
+    ("POST", "/v1/embeddings"): "embedding",
+}
+"""What the policy gateway decides about, with the task a model needs for it to exist at all;
+everything else NGINX refuses and logs itself."""
 
 _SHOWN = 5
 _MARKER = b'"request_id"'
@@ -54,7 +53,9 @@ def judge_records(
     decided: Mapping[str, int],
     refused_early: Mapping[str, int],
     problems: Sequence[str],
+    *,
     source: str,
+    tasks: Collection[str],
 ) -> list[Check]:
     """Return the two checks: of what the gateway decided, and of what NGINX refused itself.
 
@@ -63,9 +64,11 @@ def judge_records(
         decided: audit records of the gateways by request id.
         refused_early: records of NGINX's own log by request id.
         problems: logs that could not be read; they fail both checks.
+        tasks: what the site's models are for.
     """
-    api = [item for item in requests if (item["method"], item["path"]) in API]
-    other = [item for item in requests if (item["method"], item["path"]) not in API]
+    known = {call for call, task in _API.items() if task is None or task in tasks}
+    api = [item for item in requests if (item["method"], item["path"]) in known]
+    other = [item for item in requests if (item["method"], item["path"]) not in known]
     wrong_api = [_tell(item, decided) for item in api if decided.get(_id(item), 0) != 1]
     wrong_other = [
         _tell(item, refused_early)

@@ -6,7 +6,7 @@ import base64
 import binascii
 import datetime
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -52,7 +52,7 @@ def judge_all(
         checks += _certificates(plan, gathered, ca_pem, renew_days, now)
         uncovered += [item.as_dict() for item in uncovered_flows(hosts, plan["flows"])]
     if REQUEST_PATH in gathered.scope:
-        checks += _request_path(gathered)
+        checks += _request_path(gathered, {model["task"] for model in plan["models"]})
     if CONTROL in gathered.scope:
         checks += _control(gathered)
     else:
@@ -97,7 +97,7 @@ def _certificates(
     return checks
 
 
-def _request_path(gathered: Gathered) -> list[Check]:
+def _request_path(gathered: Gathered, tasks: Collection[str]) -> list[Check]:
     checks = collect({"request_path": gathered.api or None}, ["request_path"])
     if not gathered.gateways:
         reason = "the site names no gateway host"
@@ -110,7 +110,7 @@ def _request_path(gathered: Gathered) -> list[Check]:
     after = _served(gathered, "engines_after")
     for item in gathered.api.get("replicas") or []:
         checks += judge_replicas(item["model"], item["instances"], before, after)
-    return checks + _audit(gathered)
+    return checks + _audit(gathered, tasks)
 
 
 def _served(gathered: Gathered, key: str) -> dict[str, float]:
@@ -121,7 +121,7 @@ def _served(gathered: Gathered, key: str) -> dict[str, float]:
     return served
 
 
-def _audit(gathered: Gathered) -> list[Check]:
+def _audit(gathered: Gathered, tasks: Collection[str]) -> list[Check]:
     decided: Counter[str] = Counter()
     early: Counter[str] = Counter()
     problems: list[str] = []
@@ -134,7 +134,9 @@ def _audit(gathered: Gathered) -> list[Check]:
         early.update(counted["refused_early"])
         problems += [f"{host}: {problem}" for problem in counted["problems"]]
     requests = gathered.api.get("requests") or []
-    return judge_records(requests, decided, early, problems, ", ".join(gathered.gateways))
+    return judge_records(
+        requests, decided, early, problems, source=", ".join(gathered.gateways), tasks=tasks
+    )
 
 
 def _control(gathered: Gathered) -> list[Check]:
