@@ -5,13 +5,16 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export PYTHONPATH := $(CURDIR)/molecule:$(CURDIR)/python_plugins/module_utils
 LAB := molecule/lab/labctl
 MYPY_TARGETS := bundle/builder python_plugins/module_utils/tresor molecule/lab molecule/stages \
-	services/policy_gateway/src/tresor_gateway services/cli/src/tresor_cli
+	services/policy_gateway/src/tresor_gateway services/cli/src/tresor_cli docs/tools
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-lab check lint unit lab-status lab-down lab-destroy lock-dev clean
+.PHONY: help need-root setup demo test test-lab check lint unit lab-status lab-down lab-destroy role-tables lock-dev clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+need-root:
+	@[ "$$(id -u)" -eq 0 ] || { echo "this needs root: the lab makes network namespaces and boots hosts. Run it with sudo." >&2; exit 2; }
 
 setup: .venv/.locked  ## install the Debian packages and the locked Python environment
 
@@ -19,12 +22,12 @@ setup: .venv/.locked  ## install the Debian packages and the locked Python envir
 	molecule/setup
 	@touch $@
 
-demo: setup  ## boot a site, build and import the bundle, converge, verify, ask the model; the site stays up
+demo: need-root setup  ## boot a site, build and import the bundle, converge, verify, ask the model; the site stays up
 	python -m stages demo
 
-test: check test-lab  ## everything: lint, unit tests, and the lab from create to destroy
+test: need-root check test-lab  ## everything: lint, unit tests, and the lab from create to destroy
 
-test-lab: setup  ## the full lab run through molecule
+test-lab: need-root setup  ## the full lab run through molecule
 	@mkdir -p build; : > build/stages.log
 	@tail -n +1 -f build/stages.log & tail=$$!; trap "kill $$tail" EXIT; molecule test -s site
 
@@ -48,6 +51,9 @@ lab-down: setup  ## stop the hosts, keep their data
 
 lab-destroy: setup  ## remove the lab with all its data
 	$(LAB) destroy
+
+role-tables: setup  ## renew the variable tables in the roles' READMEs
+	python docs/tools/role_tables.py
 
 lock-dev: setup  ## renew requirements-dev.txt from requirements-dev.in
 	uv pip compile -q --generate-hashes --no-header --no-annotate --python-version 3.11 --universal \

@@ -35,8 +35,10 @@ def parser() -> argparse.ArgumentParser:
 
     up = verb("up", _up, "make the lab and boot its hosts")
     up.add_argument("hosts", nargs="*", help="only these hosts (default: all)")
-    up.add_argument("--min-free-gib", type=float, default=MINIMUM_DISK_GIB)
-    up.add_argument("--min-memory-gib", type=float, default=MINIMUM_MEMORY_GIB)
+    ask = verb("preflight", _preflight, "say whether this machine can run the lab; change nothing")
+    for sub in (up, ask):
+        sub.add_argument("--min-free-gib", type=float, default=MINIMUM_DISK_GIB)
+        sub.add_argument("--min-memory-gib", type=float, default=MINIMUM_MEMORY_GIB)
     down = verb("down", _down, "power hosts off, keep their disks")
     down.add_argument("hosts", nargs="*", help="only these hosts (default: all)")
     verb("destroy", _destroy, "remove the lab with its disks")
@@ -78,7 +80,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser().parse_args(argv)
     settings = Settings.from_environment(os.environ, arguments.name)
     try:
-        if arguments.verb != "up":
+        if arguments.verb not in {"up", "preflight"}:
             _basic_preflight(settings)
         call: Verb = arguments.call
         return call(arguments, settings)
@@ -113,6 +115,11 @@ def _print_problems(error: LabError) -> None:
 def _up(arguments: argparse.Namespace, settings: Settings) -> int:
     limits = Limits(arguments.min_free_gib, arguments.min_memory_gib)
     Lab(settings).up(arguments.hosts, limits)
+    return 0
+
+
+def _preflight(arguments: argparse.Namespace, settings: Settings) -> int:
+    Lab(settings).preflight(Limits(arguments.min_free_gib, arguments.min_memory_gib))
     return 0
 
 

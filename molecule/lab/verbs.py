@@ -81,7 +81,7 @@ class Lab:
         Raises PreflightError before anything is changed, LabError when a host does not boot.
         """
         hosts = self.hosts(names)
-        self._preflight(limits)
+        self.preflight(limits)
         with self.changing():
             # A lab was made by another checkout since the preflight: ask again, now for sure.
             self._refuse_foreign()
@@ -101,7 +101,8 @@ class Lab:
             say(f"nothing to do: {len(hosts)} hosts run")
         return seconds
 
-    def _preflight(self, limits: requirements.Limits) -> None:
+    def preflight(self, limits: requirements.Limits) -> None:
+        """Raise PreflightError with everything that keeps this machine from running the lab."""
         facts = requirements.gather(self.settings)
         if facts.user == 0 and creation.all_made(self.settings):
             # The room was there when the lab was made; its disks now fill it.

@@ -23,6 +23,7 @@ def _log_to(path: str | None) -> None:
 
 
 def _create() -> None:
+    boot.preflight()
     built = boot.trees_and_bundle()
     boot.hosts()
     boot.company(built)

@@ -14,6 +14,11 @@ COMPANY_PARTS = ("npm-idp", "wheels-company-client", "wheels-tools")
 _CONCERNS = REPOSITORY / "inventories" / "lab"
 
 
+def preflight() -> None:
+    """Say at once what keeps this machine from running the lab, before minutes of work."""
+    run(lab("preflight"), what="preflight")
+
+
 def trees_and_bundle() -> Path:
     """Build the hosts' operating system trees and the bundle side by side; return the bundle."""
     with ThreadPoolExecutor(1) as pool:

@@ -11,8 +11,12 @@ BUNDLE = MEDIUM / "bundle"
 KEYS = BUILD / "keys"
 
 
-def build() -> Path:
-    """Build and sign the lab's bundle; return its directory."""
+def build(serial: int | None = None) -> Path:
+    """Build and sign the lab's bundle; return its directory.
+
+    ``serial`` replaces the lock's: a site that has it already takes only a higher one.
+    """
+    forced = [] if serial is None else ["--serial", str(serial)]
     run(
         python(
             "-m",
@@ -24,6 +28,7 @@ def build() -> Path:
             str(KEYS),
             "--lab-keys",
             "--relock-missing",
+            *forced,
         ),
         what="bundle build",
     )

@@ -48,7 +48,7 @@ def evidence() -> dict[str, Any]:
     return content
 
 
-def internet_counter() -> dict[str, Any]:
-    """Return what internet1 received from the site."""
-    counter: dict[str, Any] = json.loads(labctl("internet-counter"))
-    return counter
+@pytest.fixture(scope="session")
+def internet_packets() -> Callable[[], int]:
+    """Return a function that counts the packets internet1 received from the site."""
+    return lambda: int(json.loads(labctl("internet-counter"))["packets"])

@@ -31,7 +31,7 @@ def test_every_run_left_its_events(connect: Callable[[str], Host]) -> None:
 
 def test_units_run_and_survive_on_their_own_users(connect: Callable[[str], Host]) -> None:
     for name, unit, user in (
-        ("gateway1", "nginx", "www-data"),
+        ("gateway1", "tresor-nginx", "www-data"),
         ("gateway1", "tresor-gateway", "tresor-gateway"),
         ("gpu1", "tresor-vllm@chat-gpu1", "vllm"),
         ("gpu2", "tresor-vllm@chat-gpu2", "vllm"),

@@ -12,8 +12,6 @@ from typing import Any
 import pytest
 import yaml
 
-from python_plugins.tests.contract import variables_table
-
 ROOT = Path(__file__).parents[3]
 ROLES = sorted(path for path in (ROOT / "roles").iterdir() if path.is_dir())
 _ACTION_NAMES = re.compile(r"^\s*(?:register|loop_var|index_var):\s*(\S+)", re.MULTILINE)
@@ -63,13 +61,6 @@ def test_has_readme_and_meta(role: Path) -> None:
         assert (role / name).is_file(), f"{role.name} lacks {name}"
     assert (role / "README.md").read_text().startswith(f"# {role.name}\n")
     assert "check mode" in (role / "README.md").read_text().lower()
-
-
-@every_role
-def test_readme_has_the_table_of_options(role: Path) -> None:
-    wanted = variables_table.table(role)
-    command = f"python -m python_plugins.tests.contract.variables_table roles/{role.name}"
-    assert wanted in (role / "README.md").read_text(), f"run: {command}"
 
 
 @every_role
