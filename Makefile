@@ -38,7 +38,7 @@ lint: setup
 	ruff check .
 	mypy $(MYPY_TARGETS)
 	yamllint -s .
-	ansible-lint --offline
+	ANSIBLE_INVENTORY=inventories/lab/hosts.yml ansible-lint --offline
 
 unit: setup
 	pytest -n 2

@@ -15,7 +15,7 @@ def main() -> None:
     """Run the demo; the site stays up.
 
     Raises:
-        StageError: a stage failed, or a packet from the site reached internet1.
+        StageError: a stage failed, or what it showed is not good enough (see ``judge``).
     """
     figures = Figures()
     boot.preflight()
@@ -41,6 +41,7 @@ def main() -> None:
         answer = ask.ask()
     with figures.stage("verify"):
         evidence = operate.verify("--skip-tags", "control")
+        report = operate.evidence_path()
     leaked = boot.internet_counter()
     with figures.stage("control"):
         operate.verify("--tags", "control")
@@ -51,12 +52,14 @@ def main() -> None:
         "question": ask.QUESTION,
         "answer": answer.text,
         "answer_tokens": answer.tokens,
+        "answer_events": answer.events,
         "tokens_per_second": answer.tokens_per_second,
         "first_token_seconds": answer.first_token_seconds,
         "request_id": answer.request_id,
         "internet_packets": leaked["packets"],
         "internet_packets_with_rules_flushed": control["packets"],
         "verify": evidence["totals"],
+        "evidence": report,
         "converge_changed": converged["changed"],
         "second_converge_changed": again["changed"],
         "second_converge_seconds": again["seconds"],
@@ -64,19 +67,35 @@ def main() -> None:
         "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
     }
     figures.write(BUILD / "demo.json")
-    _judge(leaked, control, again)
+    judge(figures.as_json())
     print(screen.render(figures.as_json()))
 
 
-def _judge(leaked: dict[str, Any], control: dict[str, Any], again: dict[str, Any]) -> None:
-    if again["changed"]:
-        raise StageError(f"the second converge changed {again['changed']} things, expected 0")
-    if leaked["packets"]:
-        raise StageError(
-            f"internet1 received {leaked['packets']} packets from the site, expected 0"
+def judge(figures: dict[str, Any]) -> None:
+    """Refuse to call a demo good that is not; ``figures`` is the content of ``build/demo.json``.
+
+    Raises:
+        StageError: with everything that is wrong.
+    """
+    wrong = []
+    if not figures["answer"].strip() or figures["answer_tokens"] < 2:
+        wrong.append(f"the model's answer is {figures['answer']!r}, expected a sentence")
+    if figures["answer_events"] <= 2:
+        wrong.append(f"the answer came in {figures['answer_events']} events, expected a stream")
+    if figures["second_converge_changed"]:
+        wrong.append(
+            f"the second converge changed {figures['second_converge_changed']} things, expected 0"
         )
-    if not control["packets"]:
-        raise StageError(
+    if figures["verify"]["failed"] or not figures["verify"]["passed"]:
+        wrong.append(f"verify says {figures['verify']}")
+    if figures["internet_packets"]:
+        wrong.append(
+            f"internet1 received {figures['internet_packets']} packets from the site, expected 0"
+        )
+    if not figures["internet_packets_with_rules_flushed"]:
+        wrong.append(
             "the control probe with flushed rules did not reach internet1: "
             "the zero of the other probes proves nothing"
         )
+    if wrong:
+        raise StageError("; ".join(wrong))

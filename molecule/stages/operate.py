@@ -28,8 +28,14 @@ def converge() -> dict[str, Any]:
 def check_mode() -> dict[str, Any]:
     """Run converge with --check on the converged site: no change, no error."""
     summary = tresor("converge", what="converge --check", ansible=("--check",))
-    _refuse_changes(summary, "converge --check")
+    refuse_changes(summary, "converge --check")
     return summary
+
+
+def evidence_path() -> str:
+    """Return where the newest evidence report lies on the bastion."""
+    link = "/var/lib/tresor/evidence/latest-full.json"
+    return output(on_host("bastion", "readlink", "-f", link), what="find the evidence").strip()
 
 
 def verify(*ansible: str) -> dict[str, Any]:
@@ -41,7 +47,8 @@ def verify(*ansible: str) -> dict[str, Any]:
     return evidence
 
 
-def _refuse_changes(summary: dict[str, Any], what: str) -> None:
+def refuse_changes(summary: dict[str, Any], what: str) -> None:
+    """Raise StageError when a host of the run's summary reports a change."""
     changed = {host: c["changed"] for host, c in summary["hosts"].items() if c["changed"]}
     if changed:
         raise StageError(f"{what} changed something: {changed}; record {summary['id']}")

@@ -26,7 +26,7 @@ options:
     type: path
     default: /var/log/tresor/audit
   nginx_logs:
-    description: NGINX's JSON logs.
+    description: NGINX's JSON logs. Rotated ones beside them, C(NAME-*), are read too.
     type: list
     elements: path
     default: [/var/log/nginx/tresor.json]
@@ -81,6 +81,11 @@ def argument_spec() -> dict[str, Any]:
     }
 
 
+def _with_rotated(log: Path) -> list[Path]:
+    """Return the log and those rotated away from it; the log itself also where it is missing."""
+    return [log, *log.parent.glob(f"{log.name}-*")]
+
+
 def main() -> None:
     """Count and return."""
     module = AnsibleModule(argument_spec=argument_spec(), supports_check_mode=True)
@@ -90,7 +95,7 @@ def main() -> None:
     decided, problems = count_records(audit_logs, wanted, since)
     if not audit_logs:
         problems.append(f"{options['audit_directory']}: there is no audit log")
-    nginx_logs = [Path(path) for path in options["nginx_logs"]]
+    nginx_logs = [log for path in options["nginx_logs"] for log in _with_rotated(Path(path))]
     refused_early, unreadable = count_records(nginx_logs, wanted, since)
     module.exit_json(
         changed=False,

@@ -36,21 +36,6 @@ options:
   part:
     description: Part of the store that holds the wheels; C(wheels-<name>) if not given.
     type: str
-  store_url:
-    description: Where the store is, for example V(https://bastion1.site.example:8443).
-    type: str
-  ca_cert:
-    description: The site's CA, PEM; the only one trusted.
-    type: path
-    default: /etc/tresor/pki/ca.crt
-  client_cert:
-    description: The host's certificate, PEM.
-    type: path
-    default: /etc/tresor/pki/host.crt
-  client_key:
-    description: The host's private key, PEM.
-    type: path
-    default: /etc/tresor/pki/host.key
   python:
     description: Interpreter of the environment; its version must be the one the wheels are for.
     type: path
@@ -75,6 +60,7 @@ options:
     description: How many superseded releases stay for rollback.
     type: int
     default: 1
+extends_documentation_fragment: [tresor_store]
 attributes:
   check_mode:
     description: Reports what would change and changes nothing; the store is not asked.
@@ -134,7 +120,7 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.tresor.bundle.errors import BundleError
 from ansible.module_utils.tresor.store_client import environment
-from ansible.module_utils.tresor.store_client.client import Connection
+from ansible.module_utils.tresor.store_client.options import connection, connection_spec
 
 
 def argument_spec() -> dict[str, Any]:
@@ -145,10 +131,7 @@ def argument_spec() -> dict[str, Any]:
         "version": {"type": "str"},
         "requirements_sha256": {"type": "str"},
         "part": {"type": "str"},
-        "store_url": {"type": "str"},
-        "ca_cert": {"type": "path", "default": "/etc/tresor/pki/ca.crt"},
-        "client_cert": {"type": "path", "default": "/etc/tresor/pki/host.crt"},
-        "client_key": {"type": "path", "default": "/etc/tresor/pki/host.key"},
+        **connection_spec(),
         "python": {"type": "path", "default": "/usr/bin/python3"},
         "prefix": {"type": "path", "default": "/opt/tresor"},
         "tools_requirements_sha256": {"type": "str"},
@@ -190,7 +173,7 @@ def _present(module: AnsibleModule) -> dict[str, Any]:
     )
     plan = environment.plan_present(wanted)
     if plan.changed and not module.check_mode:
-        environment.apply_present(wanted, plan, _connection(params))
+        environment.apply_present(wanted, plan, connection(params))
     return {
         "changed": plan.changed,
         "release": str(wanted.release),
@@ -218,15 +201,6 @@ def _absent(module: AnsibleModule) -> dict[str, Any]:
         "previous": plan.before or "",
         "diff": _diff(prefix / params["name"], plan.before, after),
     }
-
-
-def _connection(params: dict[str, Any]) -> Connection:
-    return Connection(
-        url=params["store_url"],
-        ca_cert=Path(params["ca_cert"]),
-        client_cert=Path(params["client_cert"]),
-        client_key=Path(params["client_key"]),
-    )
 
 
 def _diff(folder: Path, before: str | None, after: str | None) -> dict[str, str]:

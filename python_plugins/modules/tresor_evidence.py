@@ -19,7 +19,9 @@ requirements:
   - jsonschema
 options:
   directory:
-    description: Where reports go. C(latest.json) points at the newest.
+    description:
+      - Where reports go. C(latest.json) points at the newest, C(latest-full.json) at the newest
+        whose I(scope) has the network and the request path.
     type: path
     default: /var/lib/tresor/evidence
   schema_file:

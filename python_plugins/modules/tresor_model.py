@@ -46,25 +46,11 @@ options:
   part:
     description: Part of the store that holds the model; C(model-<name>) if not given.
     type: str
-  store_url:
-    description: Where the store is, for example V(https://bastion1.site.example:8443).
-    type: str
-  ca_cert:
-    description: The site's CA, PEM; the only one trusted.
-    type: path
-    default: /etc/tresor/pki/ca.crt
-  client_cert:
-    description: The host's certificate, PEM.
-    type: path
-    default: /etc/tresor/pki/host.crt
-  client_key:
-    description: The host's private key, PEM.
-    type: path
-    default: /etc/tresor/pki/host.key
   prefix:
     description: Folder of all models.
     type: path
     default: /opt/tresor/models
+extends_documentation_fragment: [tresor_store]
 attributes:
   check_mode:
     description: Reports what would change and changes nothing; the store is not asked.
@@ -104,9 +90,10 @@ from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.tresor.bundle.disk import remove_tree
 from ansible.module_utils.tresor.bundle.errors import BundleError
-from ansible.module_utils.tresor.store_client import disk, model
-from ansible.module_utils.tresor.store_client.client import Connection
+from ansible.module_utils.tresor.store_client import model
+from ansible.module_utils.tresor.store_client.options import connection, connection_spec
 
 
 def argument_spec() -> dict[str, Any]:
@@ -126,10 +113,7 @@ def argument_spec() -> dict[str, Any]:
             },
         },
         "part": {"type": "str"},
-        "store_url": {"type": "str"},
-        "ca_cert": {"type": "path", "default": "/etc/tresor/pki/ca.crt"},
-        "client_cert": {"type": "path", "default": "/etc/tresor/pki/host.crt"},
-        "client_key": {"type": "path", "default": "/etc/tresor/pki/host.key"},
+        **connection_spec(),
         "prefix": {"type": "path", "default": "/opt/tresor/models"},
     }
 
@@ -167,12 +151,12 @@ def _run(module: AnsibleModule) -> dict[str, Any]:
         exists = folder.is_dir()
         changed = not model.is_present(wanted)
         if changed and not module.check_mode:
-            pulled = model.pull(wanted, _connection(params))
+            pulled = model.pull(wanted, connection(params))
     else:
         folder = model.folder_of(prefix, params["digest"])
         exists = changed = folder.is_dir()
         if changed and not module.check_mode:
-            disk.remove_tree(folder)
+            remove_tree(folder)
     return {
         "changed": changed,
         "path": str(folder),
@@ -182,15 +166,6 @@ def _run(module: AnsibleModule) -> dict[str, Any]:
             "after": f"{folder}\n" if present else "",
         },
     }
-
-
-def _connection(params: dict[str, Any]) -> Connection:
-    return Connection(
-        url=params["store_url"],
-        ca_cert=Path(params["ca_cert"]),
-        client_cert=Path(params["client_cert"]),
-        client_key=Path(params["client_key"]),
-    )
 
 
 if __name__ == "__main__":

@@ -11,7 +11,10 @@ short_description: Prove from a host which packets pass and which are dropped
 description:
   - Sends the probes that the flow matrix asks of this host. Allowed flows must be answered,
     forbidden ones must be dropped by this host's own rules, and the counter of the dropping rule
-    must rise by at least the number of forbidden probes, for IPv4 and IPv6 each.
+    must rise by exactly the number of forbidden probes, for IPv4 and IPv6 each. Where it rises by
+    more, the host sent something else too, and all of them are sent again, three times at most.
+  - The policies of the chains INPUT, FORWARD and OUTPUT must be DROP in both families, and the
+    unit C(tresor-firewall.service), which loads the rules at boot, must be enabled.
   - Each probe is sent as the user that owns the flow. Flows that belong to service users are
     tried as the user C(nobody) too and must then be dropped.
   - A probe that could not be carried out is a failed check, not an error of the module.
@@ -46,9 +49,11 @@ options:
     type: str
     default: "drop:out"
   timeout:
-    description: Seconds to wait for an answer to a forbidden probe.
+    description:
+      - Seconds to wait for an answer to a forbidden probe, for each from its own sending on.
+      - At most 0.8, because the kernel sends an unanswered SYN again after a second.
     type: float
-    default: 1.0
+    default: 0.7
   allowed_timeout:
     description: Seconds to wait for an answer on an allowed flow.
     type: float
@@ -70,7 +75,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 checks:
-  description: One entry per probe and one per counter, as the evidence report holds them.
+  description: One entry per probe and reading of the rules, as the evidence report holds them.
   type: list
   elements: dict
   returned: always
@@ -79,6 +84,8 @@ checks:
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.tresor.probe.boot import SHOW
+from ansible.module_utils.tresor.probe.exchange import LONGEST_FORBIDDEN
 from ansible.module_utils.tresor.probe.run import RulesReadError, prove
 from ansible.module_utils.tresor.probe.targets import (
     ProbeInputError,
@@ -104,7 +111,7 @@ def argument_spec() -> dict[str, Any]:
             "default": ["ipv4", "ipv6"],
         },
         "drop_comment": {"type": "str", "default": "drop:out"},
-        "timeout": {"type": "float", "default": 1.0},
+        "timeout": {"type": "float", "default": 0.7},
         "allowed_timeout": {"type": "float", "default": 4.0},
     }
 
@@ -115,6 +122,13 @@ def main() -> None:
     options = module.params
     host, flows, instances = options["host"], options["flows"], options["instances"]
 
+    if not 0 < options["timeout"] <= LONGEST_FORBIDDEN:
+        module.fail_json(
+            msg=f"timeout is {options['timeout']:g}, it must be above 0 and at most "
+            f"{LONGEST_FORBIDDEN:g}: the kernel sends an unanswered SYN again after a second, and "
+            "the counters could not be compared with the probes"
+        )
+
     def save_rules(family: str) -> str:
         name = SAVE_COMMANDS[family]
         program = module.get_bin_path(name)
@@ -123,6 +137,12 @@ def main() -> None:
         code, out, err = module.run_command([program, "-c"])
         if code:
             raise RulesReadError(f"{name} -c ended with {code}: {err.strip()}")
+        return str(out)
+
+    def show_unit() -> str:
+        code, out, err = module.run_command(list(SHOW))
+        if code:
+            raise RulesReadError(f"systemctl show ended with {code}: {err.strip()}")
         return str(out)
 
     try:
@@ -140,6 +160,7 @@ def main() -> None:
         timeout=options["timeout"],
         allowed_timeout=options["allowed_timeout"],
         save_rules=save_rules,
+        show_unit=show_unit,
     )
     module.exit_json(changed=False, checks=[check.as_dict() for check in checks])
 

@@ -42,7 +42,7 @@ options:
   timeout:
     description: Seconds to wait for an answer.
     type: float
-    default: 1.0
+    default: 0.7
   restore_after:
     description: Seconds after which the timer closes the host again if this module did not.
     type: int
@@ -98,7 +98,7 @@ def argument_spec() -> dict[str, Any]:
             "choices": ["ipv4", "ipv6"],
             "default": ["ipv4", "ipv6"],
         },
-        "timeout": {"type": "float", "default": 1.0},
+        "timeout": {"type": "float", "default": 0.7},
         "restore_after": {"type": "int", "default": 20},
     }
 

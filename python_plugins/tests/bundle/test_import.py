@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import subprocess
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
 from python_plugins.tests.bundle.helpers import NOW, Maker, Site, safetensors, wheel_part
-from tresor.bundle import copier
+from tresor.bundle import copier, release
 from tresor.bundle.errors import BundleError, EnvironmentNotReadyError, RejectedError, UsageError
 from tresor.bundle.machine import Machine, locked
 from tresor.bundle.manifest import model_digest, parse_manifest
@@ -37,12 +39,12 @@ def test_good_bundle_becomes_the_current_release(site: Site, maker: Maker) -> No
     assert str(site.store.current.readlink()) == "releases/2026.11-1"
     linked = (tree(site) / "debs-debian-12/pool/x_1_amd64.deb").stat()
     assert linked.st_nlink == 2 and linked.st_mode & 0o777 == 0o444
-    release = json.loads((site.store.current / "release.json").read_bytes())["tresor_release"]
+    record = json.loads((site.store.current / "release.json").read_bytes())["tresor_release"]
     manifest = parse_manifest(next((maker.bundle / "targets").iterdir()).read_bytes())
     tiny = next(part for part in manifest.parts if part.name == "model-tiny")
-    assert release["models"]["tiny"]["digest"] == model_digest(tiny.files)
-    assert release["environments"]["demo"]["part"] == "wheels-demo"
-    assert release["debs"] == {"debian-12": {"part": "debs-debian-12"}}
+    assert record["models"]["tiny"]["digest"] == model_digest(tiny.files)
+    assert record["environments"]["demo"]["part"] == "wheels-demo"
+    assert record["debs"] == {"debian-12": {"part": "debs-debian-12"}}
     receipt = json.loads((site.store.current / "receipt.json").read_bytes())
     assert [item["person"] for item in receipt["approvals"]] == ["alice", "bob"]
     assert site.events() == [
@@ -446,7 +448,7 @@ def test_approval_of_a_stranger_or_for_another_bundle_is_refused(site: Site, mak
     maker.make(id="2026.11-2", serial=2)
     outcome = site.take(maker)
     signatures.rename(site.store.approvals(outcome.bundle))
-    with pytest.raises(RejectedError, match=r"approval\.signature"):
+    with pytest.raises(RejectedError, match=r"approval\.kept"):
         site.activate()
 
 
@@ -456,6 +458,109 @@ def test_list_of_approvers_that_others_may_write_is_refused(site: Site, maker: M
     site.signers.chmod(0o666)
     with pytest.raises(EnvironmentNotReadyError, match=r"approval\.allowed-signers"):
         site.approve("alice")
+
+
+def test_list_of_approvers_of_another_owner_is_refused(
+    site: Site, maker: Maker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    maker.make()
+    site.take(maker)
+    if os.geteuid() == 0:
+        os.chown(site.signers, 65534, -1)
+    else:  # the importer of root sees our file as a stranger's
+        monkeypatch.setattr(os, "geteuid", lambda: 0)
+    with pytest.raises(EnvironmentNotReadyError, match=r"approval\.allowed-signers.*chown root"):
+        site.approve("alice")
+
+
+def test_list_of_approvers_in_a_folder_that_others_may_write_is_refused(
+    site: Site, maker: Maker
+) -> None:
+    maker.make()
+    site.take(maker)
+    site.signers.parent.chmod(0o777)
+    with pytest.raises(
+        EnvironmentNotReadyError, match=r"approval\.allowed-signers.*chmod"
+    ) as error:
+        site.approve("alice")
+    assert error.value.path == str(site.signers.parent)
+
+
+def test_list_of_approvers_behind_a_link_is_refused(
+    site: Site, maker: Maker, tmp_path: Path
+) -> None:
+    maker.make()
+    site.take(maker)
+    elsewhere = tmp_path / "elsewhere"
+    site.signers.rename(elsewhere)
+    site.signers.symlink_to(elsewhere)
+    with pytest.raises(EnvironmentNotReadyError, match=r"approval\.allowed-signers"):
+        site.approve("alice")
+
+
+@pytest.mark.parametrize("command", ["approve", "activate"])
+def test_approval_of_someone_who_left_names_the_file_to_remove(
+    site: Site, maker: Maker, command: str
+) -> None:
+    maker.make()
+    digest = site.take(maker).bundle
+    site.approve("alice")
+    lines = site.signers.read_text().splitlines(keepends=True)
+    site.signers.write_text("".join(line for line in lines if not line.startswith("alice ")))
+    kept = site.store.approvals(digest) / "alice.sig"
+    with pytest.raises(RejectedError, match=rf"approval\.kept.*alice.*rm {kept}"):
+        site.approve("bob") if command == "approve" else site.activate()
+    kept.unlink()
+    assert site.approve("bob").changed
+
+
+def damaged_at_rest(blob: Path) -> None:
+    blob.chmod(0o644)
+    blob.write_bytes(b"dec")
+
+
+def lost_at_rest(blob: Path) -> None:
+    blob.unlink()
+
+
+@pytest.mark.parametrize("damage", [damaged_at_rest, lost_at_rest])
+def test_blob_changed_between_import_and_activate_stops_the_activation(
+    site: Site, maker: Maker, damage: Callable[[Path], None]
+) -> None:
+    maker.make()
+    site.take(maker)
+    site.approve("alice")
+    site.approve("bob")
+    damage(site.store.blob(hashlib.sha256(b"deb").hexdigest()))
+    with pytest.raises(EnvironmentNotReadyError, match=r"state\.content.*import"):
+        site.activate()
+    assert nothing_active(site)
+    assert site.events()[-1] == "import.activation-stopped"
+    assert site.take(maker).changed, "the same medium replaces what was damaged"
+    assert not site.take(maker).changed
+    assert site.activate().state == "ACTIVE"
+    with locked(site.store):
+        assert site.importer().verify_store() == []
+
+
+def test_release_left_by_a_killed_activation_is_made_again(
+    site: Site, maker: Maker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    maker.make()
+    site.take(maker)
+    site.approve("alice")
+    site.approve("bob")
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            release, "switch_current", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt)
+        )
+        with pytest.raises(KeyboardInterrupt):
+            site.activate()
+    damaged_at_rest(site.store.release("2026.11-1") / "tree/debs-debian-12/pool/x_1_amd64.deb")
+    assert site.take(maker).changed
+    site.activate()
+    with locked(site.store):
+        assert site.importer().verify_store() == []
 
 
 def test_store_damage_is_found(site: Site, maker: Maker) -> None:
@@ -480,8 +585,6 @@ def test_changed_journal_is_noticed(site: Site, maker: Maker) -> None:
 
 
 def test_sharded_content_is_joined_and_checked(site: Site, maker: Maker) -> None:
-    import hashlib
-
     big = bytes(range(256)) * 10
     maker.parts["distribution"][2]["big"] = big
     document = maker.manifest()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import importlib
 import json
 import subprocess
 import sys
@@ -23,7 +24,21 @@ every_module = pytest.mark.parametrize("name", MODULES)
 
 
 def doc(name: str, part: str) -> Any:
-    return yaml.safe_load(getattr(module_call.load(name), part))
+    found = yaml.safe_load(getattr(module_call.load(name), part))
+    if part == "DOCUMENTATION":
+        for fragment in found.get("extends_documentation_fragment", []):
+            options = found.setdefault("options", {})
+            shared = fragment_options(fragment)
+            assert not set(shared) & set(options), f"{name} documents what {fragment} documents"
+            options.update(shared)
+    return found
+
+
+def fragment_options(name: str) -> dict[str, Any]:
+    """Return the options of a fragment in python_plugins/doc_fragments."""
+    module = importlib.import_module(f"python_plugins.doc_fragments.{name}")
+    options: dict[str, Any] = yaml.safe_load(module.ModuleDocFragment.DOCUMENTATION)["options"]
+    return options
 
 
 def normal(option: dict[str, Any], nested: str) -> dict[str, Any]:
@@ -112,3 +127,19 @@ def test_ansible_doc_reads_every_module() -> None:
     read = json.loads(done.stdout)
     assert sorted(read) == MODULES
     assert [name for name in MODULES if "error" in read[name]] == []
+    # With their fragments: Ansible reads the same options as the modules accept.
+    for name in MODULES:
+        assert set(read[name]["doc"].get("options") or {}) == set(
+            module_call.load(name).argument_spec()
+        ), name
+
+
+def test_every_fragment_is_used() -> None:
+    used = {
+        fragment
+        for name in MODULES
+        for fragment in yaml.safe_load(module_call.load(name).DOCUMENTATION).get(
+            "extends_documentation_fragment", []
+        )
+    }
+    assert used == {path.stem for path in (ROOT / "python_plugins/doc_fragments").glob("*.py")}

@@ -90,6 +90,13 @@ def test_probe_names_what_is_wrong_with_the_plan() -> None:
     assert "ports are 'https'" in done["msg"]
 
 
+@pytest.mark.parametrize("timeout", [0, 0.81, 1.0])
+def test_probe_refuses_a_timeout_in_which_a_syn_goes_out_twice(timeout: float) -> None:
+    done = call("tresor_probe", host="gpu1", flows=[], forbidden=[], timeout=timeout)
+    assert done["failed"]
+    assert "must be above 0 and at most 0.8" in done["msg"]
+
+
 def test_api_check_names_a_missing_plan() -> None:
     done = call("tresor_api_check", source="bastion1", plan_file="/nowhere/plan.json")
     assert done["failed"]
@@ -128,3 +135,19 @@ def test_audit_count_reads_all_writers_and_says_when_there_are_none(tmp_path: Pa
         {"n1": 1},
         [],
     )
+
+
+def test_audit_count_reads_a_log_that_was_rotated_meanwhile(tmp_path: Path) -> None:
+    log = tmp_path / "audit" / "gateway1-0" / "2026-11-23-1.jsonl"
+    log.parent.mkdir(parents=True)
+    log.write_text('{"request_id": "r1"}\n')
+    (tmp_path / "nginx.json-20261123T200000Z").write_text('{"request_id": "n1"}\n')
+    (tmp_path / "nginx.json").write_text('{"request_id": "n2"}\n')
+    done = call(
+        "tresor_audit_count",
+        request_ids=["n1", "n2"],
+        since=0,
+        audit_directory=str(tmp_path / "audit"),
+        nginx_logs=[str(tmp_path / "nginx.json")],
+    )
+    assert done["refused_early"] == {"n1": 1, "n2": 1}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +25,10 @@ def check(name: str, ok: bool = True) -> Check:
     return Check(name, "what", "gpu1", "gpu2", "expected", "observed", ok, 0.12345)
 
 
-def report(*checks: Check) -> dict[str, Any]:
+def report(*checks: Check, scope: Sequence[str] = ("network",)) -> dict[str, Any]:
     built = build(
         SUBJECT,
-        scope=["network"],
+        scope=scope,
         checks=checks,
         uncovered=[{"what": "flow users-api", "reason": "no host there"}],
         started=stamp(1790000000),
@@ -123,3 +124,22 @@ def test_reports_are_kept_and_latest_points_at_the_newest(tmp_path: Path) -> Non
         [first.name, second.name, "latest.json"]
     )
     assert second.stat().st_mode & 0o007 == 0
+
+
+@pytest.mark.parametrize("part", ["control", "network", "request_path"])
+def test_a_partial_report_leaves_the_latest_full_one(tmp_path: Path, part: str) -> None:
+    full = report(check("a"), scope=["request_path", "network"])
+    partial = report(check("b"), scope=[part, *({"control"} - {part})])
+    first = write_report(full, tmp_path, 1790000000)
+    second = write_report(partial, tmp_path, 1790000060)
+    assert (tmp_path / "latest-full.json").readlink() == Path(first.name)
+    assert (tmp_path / "latest.json").readlink() == Path(second.name)
+    third = write_report(
+        report(check("c"), scope=["network", "request_path", "control"]), tmp_path, 1790000120
+    )
+    assert (tmp_path / "latest-full.json").readlink() == Path(third.name)
+
+
+def test_without_a_full_report_there_is_no_link_to_one(tmp_path: Path) -> None:
+    write_report(report(check("a"), scope=["control"]), tmp_path, 1790000000)
+    assert not (tmp_path / "latest-full.json").is_symlink()

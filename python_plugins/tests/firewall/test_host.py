@@ -7,6 +7,7 @@ calls `unshare` itself, so the rules of the machine that runs the tests are neve
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -384,6 +385,231 @@ results.append(rules("ip6tables"))
         assert "flow:" not in text
 
 
+# A program of one family that refuses to load; everything else goes to the real one.
+REFUSE = """
+def refuse(tool):
+    path = work / "bin" / f"{tool}-restore"
+    path.write_text("#!/bin/sh\\necho no room >&2\\nexit 1\\n")
+    path.chmod(0o755)
+    return path
+"""
+
+
+@pytest.mark.parametrize("refused", ["ip6tables", "iptables"])
+def test_boot_closes_both_families_when_one_takes_no_rules_at_all(play: Play, refused: str) -> None:
+    other = "iptables" if refused == "ip6tables" else "ip6tables"
+    answer, closed, confirmed = play(
+        SSHD_NOW
+        + REFUSE
+        + f"""
+token = fw()["token"]; new_connection()
+for tool in ("iptables", "ip6tables"):
+    sh(f"{{tool}} -F; for chain in INPUT FORWARD OUTPUT; do {{tool}} -P $chain ACCEPT; done")
+refuse("{refused}")
+results += [helper("load"), rules("{refused}"), rules("{other}")]
+"""
+    )
+
+    assert answer["rc"] == 1
+    assert "dropping everything by policy" in answer["err"]
+    assert closed == ":INPUT DROP\n:FORWARD DROP\n:OUTPUT DROP\n"
+    assert "flow:ssh" in confirmed
+
+
+def test_boot_with_an_unreadable_file_still_loads_the_other_family(play: Play) -> None:
+    answer, live, live6 = play(
+        SSHD_NOW
+        + """
+token = fw()["token"]; new_connection()
+sh("iptables -F; ip6tables -F")
+(host.CONFIG_DIR / "rules.v6").write_bytes(b"\\xff\\xfe")
+results += [helper("load"), rules(), rules("ip6tables")]
+"""
+    )
+
+    assert answer["rc"] == 1
+    assert "flow:ssh" in live
+    assert "emergency:ssh" in live6
+
+
+@pytest.mark.parametrize("refused", ["ip6tables", "iptables"])
+def test_rollback_tries_both_families_and_can_be_tried_again(play: Play, refused: str) -> None:
+    other = "iptables" if refused == "ip6tables" else "ip6tables"
+    token, failed, left, undone, late, again, now = play(
+        SSHD_NOW
+        + REFUSE
+        + f"""
+token = fw()["token"]
+stand_in = refuse("{refused}")
+results += [token, helper("rollback", token), rules("{refused}"), rules("{other}")]
+results.append(new_connection())
+stand_in.unlink()
+results += [helper("rollback", token), rules("{refused}")]
+"""
+    )
+
+    assert failed["rc"] == 1
+    assert "no room" in failed["err"]
+    assert f"tresor-firewall rollback {token}" in failed["err"]
+    assert "drop:in" in left
+    assert undone == ""
+    assert late["rc"] == 1, "what is half undone must not be confirmed"
+    assert again["rc"] == 0
+    assert now == ""
+
+
+def test_rollback_that_fails_is_tried_again_by_its_unit(play: Play, work: Path) -> None:
+    play("fw()")
+
+    calls = (work / "calls").read_text().splitlines()
+    (armed,) = [line for line in calls if line.startswith("systemd-run")]
+    assert "--property=Restart=on-failure" in armed
+    assert "--property=RestartSec=10s" in armed
+    # One that waits for its next attempt would keep the name from the next timer.
+    assert "systemctl stop tresor-firewall-rollback.timer tresor-firewall-rollback.service" in calls
+
+
+def test_status_says_which_rules_are_loaded(play: Play) -> None:
+    found = play(
+        SSHD_NOW
+        + """
+def loaded():
+    results.append(json.loads(helper("status")["out"])["loaded"])
+loaded()
+token = fw()["token"]; loaded()
+new_connection(); loaded()
+sh("iptables -I OUTPUT -j ACCEPT"); loaded()
+helper("load"); loaded()
+(host.CONFIG_DIR / "rules.v6").write_text("nonsense"); helper("load"); loaded()
+"""
+    )
+
+    pairs = [(entry["iptables"], entry["ip6tables"]) for entry in found]
+    assert pairs == [
+        ("other", "other"),
+        ("unconfirmed", "unconfirmed"),
+        ("confirmed", "confirmed"),
+        ("other", "confirmed"),
+        ("confirmed", "confirmed"),
+        ("confirmed", "emergency"),
+    ]
+
+
+TWO_CONFIRMED = (
+    SSHD_NOW
+    + """
+def live():
+    return [rules(), rules("ip6tables")]
+token = fw("gateway1", rules=plan["hosts"]["gpu1"]["firewall"])["token"]; new_connection()
+first = live()
+token = fw(rules={"ipv4": [], "ipv6": []})["token"]; new_connection()
+second = live()
+assert first[0] != second[0] and first[1] != second[1]
+"""
+)
+
+
+def test_previous_brings_the_rules_confirmed_before_back_for_good(play: Play) -> None:
+    answer, loaded, booted, toggled = play(
+        TWO_CONFIRMED
+        + """
+results.append(helper("previous"))
+results.append(live() == first)
+helper("load")
+results.append(live() == first)
+helper("previous")
+results.append(live() == second)
+"""
+    )
+
+    assert answer["rc"] == 0, answer
+    assert (loaded, booted, toggled) == (True, True, True)
+
+
+def test_previous_survives_that_the_same_rules_are_confirmed_again(play: Play) -> None:
+    (loaded,) = play(
+        TWO_CONFIRMED
+        + """
+sh("iptables -I OUTPUT -j ACCEPT")
+token = fw(rules={"ipv4": [], "ipv6": []})["token"]; new_connection()
+helper("previous")
+results.append(live() == first)
+"""
+    )
+
+    assert loaded is True
+
+
+@pytest.mark.parametrize("broken", ["v4", "v6"])
+def test_previous_that_cannot_be_loaded_changes_nothing(play: Play, broken: str) -> None:
+    answer, same, kept = play(
+        TWO_CONFIRMED
+        + f"""
+(host.CONFIG_DIR / "previous.{broken}").write_text("nonsense")
+before = {{path.name: path.read_text() for path in host.CONFIG_DIR.iterdir()}}
+results.append(helper("previous"))
+results.append(live() == second)
+results.append({{path.name: path.read_text() for path in host.CONFIG_DIR.iterdir()}} == before)
+"""
+    )
+
+    assert answer["rc"] == 1
+    assert (same, kept) == (True, True)
+
+
+def test_previous_goes_back_when_only_one_family_could_be_loaded(play: Play) -> None:
+    # The check passes and the loading fails: IPv6 is loaded by then.
+    answer, same = play(
+        TWO_CONFIRMED
+        + """
+path = work / "bin/iptables-restore"
+path.write_text('#!/bin/sh\\n[ "$1" = --test ] && exit 0\\necho no room >&2\\nexit 1\\n')
+path.chmod(0o755)
+results.append(helper("previous"))
+results.append(live() == second)
+"""
+    )
+
+    assert answer["rc"] == 1
+    assert "no room" in answer["err"]
+    assert same is True
+
+
+def test_previous_without_earlier_rules_says_so(play: Play) -> None:
+    answer, same = play(
+        SSHD_NOW
+        + """
+token = fw()["token"]; new_connection()
+before = rules()
+results.append(helper("previous"))
+results.append(rules() == before)
+"""
+    )
+
+    assert answer["rc"] == 1
+    assert "no other rules were confirmed on this host before" in answer["err"]
+    assert same is True
+
+
+def test_previous_during_a_change_points_to_the_rollback(play: Play) -> None:
+    token, answer = play('token = fw()["token"]; results += [token, helper("previous")]')
+
+    assert answer["rc"] == 1
+    assert f"tresor-firewall rollback {token}" in answer["err"]
+
+
+def test_absent_forgets_the_previous_rules_too(play: Play, work: Path) -> None:
+    found = play(
+        TWO_CONFIRMED
+        + """
+fw(state="absent")
+results += [path.name for path in host.CONFIG_DIR.iterdir()]
+"""
+    )
+
+    assert found == []
+
+
 def test_counters_can_be_read(play: Play) -> None:
     (answer,) = play(
         """
@@ -428,6 +654,28 @@ for _ in lines:
     assert silent["rc"] == 1
     assert "no SSH greeting" in silent["err"]
     assert greeting["rc"] == 0, greeting
+
+
+def test_unit_without_its_program_fails_instead_of_being_skipped() -> None:
+    unit = ROOT / "roles/firewall/templates/etc/systemd/system/tresor-firewall.service.j2"
+    text = unit.read_text(encoding="utf-8")
+
+    assert "AssertPathExists={{ __firewall_helper }}" in text
+    assert "Condition" not in text
+
+
+def test_runbook_names_commands_and_times_that_exist() -> None:
+    page = (ROOT / "docs/runbooks/converge.md").read_text(encoding="utf-8")
+    defaults = (ROOT / "roles/firewall/defaults/main.yml").read_text(encoding="utf-8")
+    (seconds,) = re.findall(r"firewall_rollback_seconds: (\d+)", defaults)
+
+    assert f"wait {seconds} s" in page
+    verbs = set(re.findall(r"/usr/local/sbin/tresor-firewall ([a-z]+)", page))
+    assert {"status", "previous"} <= verbs
+    help_text = subprocess.run(
+        [sys.executable, str(HELPER), "--help"], capture_output=True, text=True, check=True
+    ).stdout
+    assert all(verb in help_text for verb in verbs)
 
 
 def test_module_and_program_agree_on_paths() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 from tresor.flows.page import drawing, table
 from tresor.inventory.loader import load_inventory
 from tresor.plan.resolve import resolve
+from tresor.probe.targets import allowed_probes
 
 ROOT = Path(__file__).parents[3]
 SCHEMAS = ROOT / "python_plugins/module_utils/tresor/schema"
@@ -46,11 +48,20 @@ def opens(plan: dict[str, Any], probe: dict[str, Any], family: str) -> bool:
     return False
 
 
-@pytest.mark.parametrize("family", ["ipv4", "ipv6"])
-def test_every_allowed_probe_leaves_its_host(plan: dict[str, Any], family: str) -> None:
-    assert plan["probes"]["allowed"]
-    for probe in plan["probes"]["allowed"]:
-        assert opens(plan, probe, family), probe
+def test_every_allowed_probe_leaves_its_host(plan: dict[str, Any]) -> None:
+    for host in plan["hosts"]:
+        for probe in allowed_probes(host, plan["flows"], plan["instances"]):
+            tried = {**asdict(probe), "from": host, probe.family: probe.address}
+            assert opens(plan, tried, probe.family), probe
+
+
+def test_every_host_is_asked_to_use_an_allowed_flow(lab: dict[str, Any]) -> None:
+    for host in lab["hosts"]:
+        assert allowed_probes(host, lab["flows"], lab["instances"]), host
+
+
+def test_plan_holds_no_probe_that_verify_makes_itself(plan: dict[str, Any]) -> None:
+    assert set(plan["probes"]) == {"forbidden"}
 
 
 @pytest.mark.parametrize("family", ["ipv4", "ipv6"])
@@ -111,10 +122,10 @@ def test_lab_forbids(lab: dict[str, Any], source: str, target: str, port: int) -
 
 
 def test_ranges_are_probed_where_an_engine_listens(lab: dict[str, Any]) -> None:
+    (flow,) = [flow for flow in lab["flows"] if flow["name"] == "gateway-vllm"]
     ports = {
-        (probe["to"], probe["port"], probe["user"])
-        for probe in lab["probes"]["allowed"]
-        if probe["flow"] == "gateway-vllm"
+        (probe.target, probe.port, probe.user)
+        for probe in allowed_probes("gateway1", [flow], lab["instances"])
     }
     assert ports == {("gpu1", 8100, "tresor-gateway"), ("gpu2", 8100, "tresor-gateway")}
 

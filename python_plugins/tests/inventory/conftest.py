@@ -22,6 +22,11 @@ def lab(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
+def production(tmp_path: Path) -> Path:
+    return Path(shutil.copytree(ROOT / "inventories/production", tmp_path / "production"))
+
+
+@pytest.fixture
 def spoil(lab: Path) -> Spoil:
     """Replace a text, which must be there, in a file of the copy."""
 

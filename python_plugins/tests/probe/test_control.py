@@ -60,12 +60,18 @@ def rules(host: Host, tmp_path: Path) -> Rules:
     return Rules(host.run, tmp_path / "state", ["ipv4", "ipv6"])
 
 
-def go(host: Host, rules: Rules | None, kinds: dict[str, str] | None = None) -> dict[str, bool]:
+def go(
+    host: Host,
+    rules: Rules | None,
+    kinds: dict[str, str] | None = None,
+    udp_before: str = BLOCKED,
+) -> dict[str, bool]:
     """Run the control; ``kinds`` says what probes meet while the output is open."""
 
     def send(probes: Sequence[Probe], _timeout: float) -> list[tuple[Probe, Outcome | str]]:
         if host.rules == CLOSED:
-            return [(p, Outcome(SILENT if p.proto == "tcp" else BLOCKED, "d", 1)) for p in probes]
+            kind = {"tcp": SILENT, "udp": udp_before}
+            return [(p, Outcome(kind[p.proto], "d", 1)) for p in probes]
         met = {"canary": REACHED, "ops1": SILENT, **(kinds or {})}
         if met["canary"] == "signal":
             os.kill(os.getpid(), signal.SIGTERM)
@@ -99,6 +105,14 @@ def test_the_same_probe_is_dropped_then_arrives_then_rules_are_back(
     assert host.rules == CLOSED
     assert not host.timer
     assert list((tmp_path / "state").iterdir()) == []
+
+
+def test_a_datagram_that_leaves_while_the_rules_stand_fails_the_control(
+    host: Host, rules: Rules
+) -> None:
+    result = go(host, rules, udp_before=SILENT)
+    assert result["control.before.gpu1.canary.udp.ipv4.443"] is False
+    assert result["control.before.gpu1.canary.tcp.ipv4.443"] is True
 
 
 def test_the_timer_is_armed_before_anything_opens(host: Host, rules: Rules) -> None:

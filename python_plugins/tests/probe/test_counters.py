@@ -6,7 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from tresor.probe.counters import DropCounter, RulesFormatError, drop_counter, without_counters
+from tresor.probe.counters import (
+    DropCounter,
+    RulesFormatError,
+    drop_counter,
+    policies,
+    without_counters,
+)
 
 DATA = Path(__file__).parent / "data"
 
@@ -35,6 +41,13 @@ def test_counters_of_several_chains_are_summed() -> None:
 def test_rules_saved_without_counters_are_refused() -> None:
     with pytest.raises(RulesFormatError, match="save with -c"):
         drop_counter("-A OUTPUT -j DROP\n", "drop:out")
+
+
+@pytest.mark.parametrize("family", ["v4", "v6"])
+def test_policies_are_those_of_the_filter_table(family: str) -> None:
+    nat = "*nat\n:PREROUTING ACCEPT [0:0]\n:OUTPUT ACCEPT [0:0]\nCOMMIT\n"
+    expected = {"INPUT": "DROP", "FORWARD": "DROP", "OUTPUT": "DROP"}
+    assert policies(nat + saved(family)) == policies(saved(family) + nat) == expected
 
 
 def test_counters_and_dates_do_not_make_rules_different() -> None:

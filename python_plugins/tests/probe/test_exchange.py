@@ -6,6 +6,7 @@ import errno
 import os
 import socket
 import threading
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -70,11 +71,29 @@ def test_each_kind_of_end_in_one_call(listener: int, mute_listener: int, echo: i
 def test_more_probes_than_sockets_at_once_keep_their_order(
     listener: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "_AT_ONCE", 2)
+    monkeypatch.setattr(module, "AT_ONCE", 2)
     with socket.create_server(("127.0.0.1", 0)) as gone:
         closed = gone.getsockname()[1]
     outcomes = exchange([probe("tcp", p) for p in (closed, listener, closed, listener)], 1)
     assert [outcome.kind for outcome in outcomes] == [module.REFUSED, module.REACHED] * 2
+
+
+def test_each_socket_has_its_own_deadline(
+    mute_listener: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, open_times = module._open, []
+
+    def slow(item: Probe) -> socket.socket:
+        open_times.append(time.monotonic())
+        time.sleep(0.1)  # a busy host, on which opening the many sockets takes long
+        return real(item)
+
+    monkeypatch.setattr(module, "_open", slow)
+    outcomes = exchange([probe("udp", mute_listener)] * 6, 0.25)
+    assert {outcome.kind for outcome in outcomes} == {module.SILENT}
+    # The first is closed while others are still opened, and each says how long it really was open.
+    assert all(0.25 <= outcome.seconds < 0.45 for outcome in outcomes)
+    assert len({outcome.seconds for outcome in outcomes}) > 1
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,8 @@
 
   load              load the confirmed rules (at boot); exit 1 if the emergency rules had to serve
   confirm TOKEN     keep the rules that were just loaded; only over a new SSH connection
-  rollback TOKEN    put the previous rules back (also called by the timer)
+  rollback TOKEN    put the rules back that an unconfirmed change replaced (the timer calls it too)
+  previous          load and keep the rules confirmed before the present ones; again: back to these
   status            what is loaded, what waits, how the last change ended, as JSON
   counters          packets and bytes of every flow and drop rule, as JSON
 
@@ -31,6 +32,7 @@ RUNTIME_DIR = Path("/run/tresor-firewall")
 PROC = Path("/proc")
 ROLLBACK_UNIT = "tresor-firewall-rollback"
 FAMILIES = {"v4": "iptables", "v6": "ip6tables"}
+CHAINS = ("INPUT", "FORWARD", "OUTPUT")
 PEER_TIMEOUT = 5.0
 """Seconds to wait for a peer's SSH greeting."""
 
@@ -65,7 +67,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Run one command; return the exit status."""
     parser = argparse.ArgumentParser(prog="tresor-firewall", description="Tresor host firewall")
     commands = parser.add_subparsers(dest="command", required=True)
-    for name in ("load", "status", "counters"):
+    for name in ("load", "previous", "status", "counters"):
         commands.add_parser(name)
     confirming = commands.add_parser("confirm")
     confirming.add_argument("token")
@@ -81,6 +83,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     actions: dict[str, Callable[[], int]] = {
         "load": load,
+        "previous": previous,
         "status": status,
         "counters": counters,
         "confirm": lambda: confirm(options.token, options.peer),
@@ -94,17 +97,39 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def load() -> int:
-    """Load the confirmed rules; where that fails, the emergency rules. IPv6 first: both or none."""
+    """Load the confirmed rules; where that fails, the emergency rules. One family at a time.
+
+    Whatever happens to one family, the other is loaded too: no one stands by at boot.
+    """
     result = 0
     for suffix, tool in reversed(FAMILIES.items()):
         path = CONFIG_DIR / f"rules.{suffix}"
         try:
-            restore(tool, path.read_text(encoding="utf-8"))
-        except (FirewallError, OSError) as error:
+            restore(tool, read(path))
+        except (FirewallError, OSError, ValueError) as error:
             print(f"tresor-firewall: {path}: {error}; loading emergency rules", file=sys.stderr)
-            restore(tool, EMERGENCY.format(extra=NEIGHBOURS if suffix == "v6" else ""))
+            load_emergency(suffix, tool)
             result = 1
     return result
+
+
+def load_emergency(suffix: str, tool: str) -> None:
+    """Close one family: with the emergency rules, or at least by the policies of its chains."""
+    try:
+        restore(tool, emergency_rules(suffix))
+        return
+    except (FirewallError, OSError) as error:
+        print(f"tresor-firewall: {error}; dropping everything by policy", file=sys.stderr)
+    for chain in CHAINS:
+        try:
+            checked([tool, "-P", chain, "DROP"])
+        except (FirewallError, OSError) as error:
+            print(f"tresor-firewall: {chain} may be OPEN: {error}", file=sys.stderr)
+
+
+def emergency_rules(suffix: str) -> str:
+    """Return the emergency rules of a family."""
+    return EMERGENCY.format(extra=NEIGHBOURS if suffix == "v6" else "")
 
 
 def confirm(token: str, peers: list[str]) -> int:
@@ -113,34 +138,92 @@ def confirm(token: str, peers: list[str]) -> int:
         pending = read_pending(token)
         applied = pending / "applied"
         if not applied.exists():
-            raise FirewallError("the rules are not loaded yet, so nothing can be confirmed")
+            raise FirewallError(
+                "the rules are not loaded yet or being undone, so nothing can be confirmed"
+            )
         if peers:
             reach_any(peers)
         else:
             require_new_ssh(float(applied.read_text(encoding="utf-8")))
         CONFIG_DIR.mkdir(mode=0o755, parents=True, exist_ok=True)
-        for suffix in FAMILIES:
-            text = (pending / f"new.{suffix}").read_text(encoding="utf-8")
-            write(CONFIG_DIR / f"rules.{suffix}", text, 0o640)
+        texts = read_rules(pending, "new")
+        before = confirmed_rules()
+        if before is not None and before != texts:
+            write_rules("previous", before)
+        write_rules("rules", texts)
         finish(token, "confirmed")
     systemctl_stop(f"{ROLLBACK_UNIT}.timer")
     return 0
 
 
 def rollback(token: str) -> int:
-    """Put the previous rules back, unless the change is confirmed or undone already."""
+    """Put the previous rules back, unless the change is confirmed or undone already.
+
+    Both families are tried. If one fails, the change stays pending, so that the next attempt (the
+    unit of the timer makes one every few seconds) finds all it needs.
+    """
     with lock():
         try:
             pending = read_pending(token)
         except FirewallError as error:
             print(f"tresor-firewall: nothing to undo: {error}")
             return 0
+        # From here on the new rules are no longer what is loaded: they must not be confirmed.
+        (pending / "applied").unlink(missing_ok=True)
+        failures = []
         for suffix, tool in FAMILIES.items():
-            restore(tool, (pending / f"previous.{suffix}").read_text(encoding="utf-8"))
+            try:
+                restore(tool, read(pending / f"previous.{suffix}"))
+            except (FirewallError, OSError, ValueError) as error:
+                failures.append(str(error))
+        if failures:
+            raise FirewallError(
+                f"not all previous rules are back: {'; '.join(failures)}. The change stays "
+                f"pending; mend the cause, then run `tresor-firewall rollback {token}` again"
+            )
         finish(token, "rolled-back")
     print("tresor-firewall: the previous rules are back")
     # The timer itself may be the caller: its service must not be stopped from within.
     systemctl_stop(f"{ROLLBACK_UNIT}.timer")
+    return 0
+
+
+def previous() -> int:
+    """Load the rules that were confirmed before the present ones, and keep them for the next boot.
+
+    Both families or none. The present ones become the previous: a second call goes back to them.
+    """
+    with lock():
+        meta = RUNTIME_DIR / "pending" / "meta.json"
+        if meta.exists():
+            token = json.loads(meta.read_text(encoding="utf-8"))["token"]
+            raise FirewallError(
+                "an unconfirmed change is loaded, which undoes itself; to undo it now, run "
+                f"`tresor-firewall rollback {token}`"
+            )
+        try:
+            wanted = read_rules(CONFIG_DIR, "previous")
+        except FileNotFoundError as error:
+            raise FirewallError(
+                f"{error.filename} is missing: no other rules were confirmed on this host before"
+            ) from None
+        replaced = confirmed_rules()
+        for suffix, tool in FAMILIES.items():
+            restore(tool, wanted[suffix], "--test")
+        running = {suffix: loadable(save(tool)) for suffix, tool in FAMILIES.items()}
+        loaded: list[str] = []
+        try:
+            for suffix, tool in reversed(FAMILIES.items()):
+                restore(tool, wanted[suffix])
+                loaded.append(suffix)
+        except (FirewallError, OSError):
+            for suffix in loaded:
+                restore(FAMILIES[suffix], running[suffix])
+            raise
+        write_rules("rules", wanted)
+        if replaced is not None:
+            write_rules("previous", replaced)
+    print("tresor-firewall: the rules confirmed before are loaded, also at the next boot")
     return 0
 
 
@@ -151,7 +234,7 @@ def status() -> int:
     print(
         json.dumps(
             {
-                "loaded": {tool: " DROP" in save(tool) for tool in FAMILIES.values()},
+                "loaded": {tool: loaded_rules(suffix, tool) for suffix, tool in FAMILIES.items()},
                 "pending": json.loads(pending.read_text()) if pending.exists() else None,
                 "last": json.loads(last.read_text()) if last.exists() else None,
             },
@@ -159,6 +242,65 @@ def status() -> int:
         )
     )
     return 0
+
+
+def loaded_rules(suffix: str, tool: str) -> str:
+    """Say which rules of a family are loaded: confirmed, unconfirmed, emergency or other."""
+    live = plain(save(tool))
+    known: dict[str, Callable[[], str]] = {
+        "confirmed": lambda: read(CONFIG_DIR / f"rules.{suffix}"),
+        "unconfirmed": lambda: read(RUNTIME_DIR / "pending" / f"new.{suffix}"),
+        "emergency": lambda: emergency_rules(suffix),
+    }
+    for name, text in known.items():
+        # Compared as the kernel prints them; unusable rules cannot be the ones that are loaded.
+        with contextlib.suppress(FirewallError, OSError, ValueError):
+            if as_printed(tool, text()) == live:
+                return name
+    return "other"
+
+
+def as_printed(tool: str, text: str) -> list[str]:
+    """Return rules as the kernel prints them, from a network namespace made for this command."""
+    script = f"{tool}-restore && exec {tool}-save -t filter"
+    return plain(checked(["unshare", "--net", "--", "sh", "-c", script], text))
+
+
+def plain(saved: str) -> list[str]:
+    """Return the lines of saved rules without counters and remarks."""
+    lines = [re.sub(r"\[\d+:\d+\]", "", line).strip() for line in saved.splitlines()]
+    return [line for line in lines if line and not line.startswith("#")]
+
+
+def loadable(saved: str) -> str:
+    """Return saved rules as text for the restore program; a family without any accepts all."""
+    if plain(saved):
+        return saved
+    return "\n".join(["*filter", *(f":{chain} ACCEPT [0:0]" for chain in CHAINS), "COMMIT", ""])
+
+
+def read(path: Path) -> str:
+    """Return the text of a file."""
+    return path.read_text(encoding="utf-8")
+
+
+def read_rules(folder: Path, name: str) -> dict[str, str]:
+    """Return the text of both families' rules files."""
+    return {suffix: read(folder / f"{name}.{suffix}") for suffix in FAMILIES}
+
+
+def confirmed_rules() -> dict[str, str] | None:
+    """Return the rules that are loaded at boot, or None if they are not there or unreadable."""
+    try:
+        return read_rules(CONFIG_DIR, "rules")
+    except (OSError, ValueError):
+        return None
+
+
+def write_rules(name: str, texts: dict[str, str]) -> None:
+    """Write the rules files of both families."""
+    for suffix, text in texts.items():
+        write(CONFIG_DIR / f"{name}.{suffix}", text, 0o640)
 
 
 def counters() -> int:
@@ -253,21 +395,21 @@ def finish(token: str, result: str) -> None:
 
 def save(tool: str, *options: str) -> str:
     """Return what the save program of a family prints."""
-    done = subprocess.run(
-        [f"{tool}-save", *options, "-t", "filter"], capture_output=True, text=True, check=False
-    )
-    if done.returncode != 0:
-        raise FirewallError(f"{tool}-save ended with {done.returncode}: {done.stderr.strip()}")
-    return done.stdout
+    return checked([f"{tool}-save", *options, "-t", "filter"])
 
 
-def restore(tool: str, text: str) -> None:
+def restore(tool: str, text: str, *options: str) -> None:
     """Load the rules of a family in one step."""
-    done = subprocess.run(
-        [f"{tool}-restore"], input=text, capture_output=True, text=True, check=False
-    )
+    checked([f"{tool}-restore", *options], text)
+
+
+def checked(command: list[str], data: str | None = None) -> str:
+    """Run a command and return what it prints; raise FirewallError if it fails."""
+    done = subprocess.run(command, input=data, capture_output=True, text=True, check=False)
     if done.returncode != 0:
-        raise FirewallError(f"{tool}-restore ended with {done.returncode}: {done.stderr.strip()}")
+        reason = done.stderr.strip()
+        raise FirewallError(f"`{' '.join(command)}` ended with {done.returncode}: {reason}")
+    return done.stdout
 
 
 def systemctl_stop(unit: str) -> None:

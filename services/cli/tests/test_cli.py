@@ -51,6 +51,19 @@ def test_run_leaves_events_and_a_summary(site: list[str], tmp_path: Path) -> Non
     assert any("Report a change" in path.read_text() for path in events)
 
 
+def test_converge_of_one_host_resolves_the_plan_first(site: list[str], tmp_path: Path) -> None:
+    plan = Path(site[1], "playbooks", "plan.yml")
+    plan.write_text(PLAYBOOK.format(changed="false"))
+    assert main([*site, "converge", "--quiet", "--", "--limit", "one"]) == 0
+    assert sorted(str(entry["playbook"]) for entry in runs(tmp_path)) == ["plan.yml", "site.yml"]
+
+
+def test_converge_of_one_host_stops_at_a_bad_plan(site: list[str], tmp_path: Path) -> None:
+    Path(site[1], "playbooks", "plan.yml").write_text("- hosts: [\n")
+    assert main([*site, "converge", "--quiet", "--", "-l", "one"]) != 0
+    assert [entry["playbook"] for entry in runs(tmp_path)] == ["plan.yml"]
+
+
 def test_day_two_verbs_are_found_in_their_folder(site: list[str], tmp_path: Path) -> None:
     assert main([*site, "run", "operate/drain.yml", "--quiet"]) == 0
     assert runs(tmp_path)[0]["changed"] == 0

@@ -282,7 +282,7 @@ class Client:
         return b"".join(parts)
 
     async def response(self) -> Response:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             status, headers = await self.head()
             if headers.get("transfer-encoding") == "chunked":
                 return Response(status, headers, await self.chunks())
@@ -290,7 +290,7 @@ class Client:
             return Response(status, headers, body)
 
     async def at_end(self) -> bool:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             return await self.reader.read(1) == b""
 
     def abort(self) -> None:

@@ -162,6 +162,59 @@ async def test_nothing_is_answered_while_records_cannot_be_written(
     assert gap["problem"] == "No space left on device"
 
 
+@pytest.mark.asyncio
+async def test_unexpected_failure_of_the_writer_suspends_and_ends_with_a_gap(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loop = asyncio.get_running_loop()
+    chain = Chain(tmp_path, "w", max_file_bytes=1 << 20)
+    writer = AuditWriter(loop, chain, commit_seconds=0.001, max_pending=1000, strict=True)
+    writer.start()
+    broken = True
+    real = os.fdatasync
+
+    def sync(descriptor: int) -> None:
+        if broken:
+            raise MemoryError
+        real(descriptor)
+
+    monkeypatch.setattr(chains.os, "fdatasync", sync)
+    done = asyncio.Event()
+    writer.append(decision(), done.set)
+    async with asyncio.timeout(10):
+        while writer.healthy:
+            await asyncio.sleep(0)
+        assert not done.is_set()
+        broken = False
+        await done.wait()
+    assert writer.healthy
+    await loop.run_in_executor(None, writer.stop)
+    assert types(tmp_path) == ["start", "decision", "gap"]
+    assert verify([tmp_path]).decisions == 1
+
+
+@pytest.mark.asyncio
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+async def test_writer_whose_thread_has_ended_is_not_healthy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loop = asyncio.get_running_loop()
+    chain = Chain(tmp_path, "w", max_file_bytes=1 << 20)
+    writer = AuditWriter(loop, chain, commit_seconds=0.001, max_pending=1000, strict=False)
+    assert writer.healthy
+
+    def drain() -> None:
+        raise SystemExit
+
+    monkeypatch.setattr(writer, "_drain", drain)
+    writer.start()
+    writer.append(decision(), lambda: None)
+    async with asyncio.timeout(10):
+        while writer.healthy:
+            await asyncio.sleep(0)
+    await loop.run_in_executor(None, writer.stop)
+
+
 def test_chain_goes_on_after_a_restart(tmp_path: Path) -> None:
     for _ in range(3):
         chain = open_chain(tmp_path)

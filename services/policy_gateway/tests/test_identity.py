@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import itertools
 import json
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +35,7 @@ class Provider:
 
     def __init__(self, data: bytes) -> None:
         self.data: bytes | None = data
+        self.failure: Exception = KeysError("provider is down")
         self.fetches = 0
         self.monotonic = 1000.0
         self.wall = 0.0
@@ -39,7 +43,7 @@ class Provider:
     def fetch(self) -> bytes:
         self.fetches += 1
         if self.data is None:
-            raise KeysError("provider is down")
+            raise self.failure
         return self.data
 
     def store(self, **changes: Any) -> KeyStore:
@@ -209,6 +213,57 @@ async def test_bad_answer_of_the_provider_keeps_the_old_keys(issuer: Issuer) -> 
     assert store.current() is not None
 
 
+async def test_unexpected_failure_is_a_failed_fetch(issuer: Issuer) -> None:
+    provider = provider_of(issuer)
+    store = provider.store(refresh_seconds=0.001)
+    await store.start()
+    good, provider.data, provider.failure = provider.data, None, RuntimeError("no threads left")
+    assert not await store.refresh()
+    assert store.failures == 1
+    assert store.current() is not None
+    running = asyncio.create_task(store.run())
+    async with asyncio.timeout(10):
+        while store.failures < 3:
+            await asyncio.sleep(0)
+        provider.data = good
+        while store.failures:
+            await asyncio.sleep(0)
+    running.cancel()
+
+
+async def test_long_outage_is_a_line_a_minute_at_most_and_its_end_is_told(
+    issuer: Issuer, caplog: pytest.LogCaptureFixture
+) -> None:
+    provider = provider_of(issuer)
+    store = provider.store()
+    await store.start()
+    began, good = provider.monotonic, provider.data
+    provider.data = None
+    told: list[float] = []
+    with caplog.at_level(logging.INFO, "tresor_gateway.identity.keystore"):
+        for _ in range(2 * 720):
+            caplog.clear()
+            await store.refresh()
+            told += [provider.monotonic - began for _ in caplog.records]
+            provider.monotonic += 5
+        provider.data = good
+        caplog.clear()
+        await store.refresh()
+        await store.refresh()
+    pauses = [later - earlier for earlier, later in itertools.pairwise(told)]
+    assert told[0] == 0
+    assert pauses == sorted(pauses)
+    assert pauses[0] == 60
+    assert pauses[-1] > pauses[0]
+    assert len(told) < 20
+    [recovery] = caplog.messages
+    assert "1440 failed attempts" in recovery
+    provider.data = None
+    caplog.clear()
+    await store.refresh()
+    assert len(caplog.records) == 1
+
+
 @pytest.mark.parametrize(
     "data",
     [
@@ -250,3 +305,19 @@ async def test_gateway_without_keys_refuses_with_503(make_site: MakeSite, tmp_pa
     response = await site.ask(body=QUESTION)
     assert response.status == 503
     assert response.error["code"] == "identity_unavailable"
+
+
+async def test_refresh_that_fails_unexpectedly_is_answered_and_recorded(
+    make_site: MakeSite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site: Site = await make_site()
+
+    async def refresh(self: Authenticator) -> None:
+        raise RuntimeError("no threads left")
+
+    monkeypatch.setattr(Authenticator, "refresh", refresh)
+    response = await site.ask(body=QUESTION, token=site.issuer.token(key=site.issuer.next))
+    assert response.status == 500
+    await site.stop()
+    [record] = site.decisions()
+    assert (record["decision"], record["reason"]) == ("error", "internal_error")

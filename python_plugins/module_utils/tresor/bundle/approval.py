@@ -1,16 +1,20 @@
 """Approval: different people sign the bundle's digest with their own SSH keys.
 
 ``ssh-keygen -Y`` does the cryptography (hardware keys included). Who may approve stands in an
-``allowed_signers`` file that only root may write.
+``allowed_signers`` file that only root may write: owner and mode of the file and of its folder are
+checked. An importer that does not run as root also takes a list of its own user.
 """
 
 from __future__ import annotations
 
+import os
 import re
+import shlex
 import shutil
 import stat
 import subprocess
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -105,14 +109,25 @@ def collect(folder: Path, bundle_sha256: str, allowed_signers: Path) -> list[App
     """Verify all signatures kept for a bundle, again.
 
     Raises:
-        RejectedError, EnvironmentNotReadyError: see :func:`verify`.
+        RejectedError: ``approval.kept``: a signature is not valid any more.
+        EnvironmentNotReadyError: see :func:`verify`.
     """
-    if not folder.is_dir():
-        return []
-    return [
-        verify(bundle_sha256, path.stem, path, allowed_signers)
-        for path in sorted(folder.glob("*.sig"))
-    ]
+    paths = sorted(folder.glob("*.sig")) if folder.is_dir() else []
+    return [_kept(bundle_sha256, path, allowed_signers) for path in paths]
+
+
+def _kept(bundle_sha256: str, path: Path, allowed_signers: Path) -> Approval:
+    try:
+        return verify(bundle_sha256, path.stem, path, allowed_signers)
+    except (RejectedError, UsageError) as error:
+        raise RejectedError(
+            "approval.kept",
+            f"the kept approval of {path.stem!r} is not valid any more: the person or the key left "
+            f"{allowed_signers}, or it is for another bundle. Withdraw it with "
+            f"'rm {shlex.quote(str(path))}' and repeat the command; then somebody who stands in "
+            "the list approves: approve --key FILE --person NAME",
+            str(path),
+        ) from error
 
 
 def require(approvals: list[Approval]) -> None:
@@ -143,20 +158,38 @@ def check_person(person: str) -> None:
 
 
 def _check_list(path: Path) -> None:
+    """Refuse a list that somebody other than root (or we ourselves) could change or replace."""
+    _check_place(path.parent, path, stat.S_ISDIR)
+    _check_place(path, path, stat.S_ISREG)
+
+
+def _check_place(place: Path, listed: Path, kind: Callable[[int], bool]) -> None:
+    rule = "approval.allowed-signers"
     try:
-        info = path.stat()
+        info = place.lstat() if place == listed else place.stat()
     except OSError as error:
         raise EnvironmentNotReadyError(
-            "approval.allowed-signers",
+            rule,
             f"cannot read the list of approvers: {error.strerror}; write lines "
             f"'name namespaces=\"{NAMESPACE}\" ssh-ed25519 AAAA…'",
-            str(path),
+            str(listed),
         ) from error
-    if not stat.S_ISREG(info.st_mode) or info.st_mode & 0o022:
+    if not kind(info.st_mode):
         raise EnvironmentNotReadyError(
-            "approval.allowed-signers",
-            f"mode is {stat.S_IMODE(info.st_mode):04o}: others could add themselves; chmod 0644",
-            str(path),
+            rule, "the list of approvers must be a regular file in a folder, no link", str(place)
+        )
+    if info.st_uid not in {0, os.geteuid()}:
+        raise EnvironmentNotReadyError(
+            rule,
+            f"belongs to user id {info.st_uid}, who could add approvers: chown root {place}",
+            str(place),
+        )
+    if info.st_mode & 0o022:
+        raise EnvironmentNotReadyError(
+            rule,
+            f"mode is {stat.S_IMODE(info.st_mode):04o}, others could add approvers: "
+            f"chmod go-w {place}",
+            str(place),
         )
 
 

@@ -204,22 +204,27 @@ def missing_bytes(store: Store, bundle: str, blobs: list[FileEntry]) -> int:
     )
 
 
-def check_space(store: Store, needed: int) -> None:
-    """Refuse to begin what cannot end.
+def space_needed(store: Store, bundle: str, blobs: list[FileEntry]) -> int:
+    """Return how many bytes must be free before an import goes on."""
+    return int(missing_bytes(store, bundle, blobs) * SPACE_MARGIN)
 
-    Raises:
-        EnvironmentNotReadyError: rule ``space.missing``.
-    """
-    info = os.statvfs(store.root)
-    free = info.f_bavail * info.f_frsize
-    wanted = int(needed * SPACE_MARGIN)
-    if free < wanted:
-        raise EnvironmentNotReadyError(
-            "space.missing",
-            f"{wanted:,} bytes are needed, {free:,} are free; free {wanted - free:,} bytes and "
-            "repeat the command",
-            str(store.root),
-        )
+
+def damaged_contents(store: Store, blobs: list[FileEntry], progress: Progress) -> list[FileEntry]:
+    """Hash contents at rest in the store; return those that are missing or not what they were."""
+
+    def is_damaged(entry: FileEntry) -> bool:
+        path = store.blob(entry.sha256)
+        try:
+            damaged = path.stat().st_size != entry.size or hash_file(path) != entry.sha256
+        except OSError:
+            damaged = True
+        progress.add(entry.size)
+        return damaged
+
+    with ThreadPoolExecutor(WORKERS, thread_name_prefix="check") as pool:
+        verdicts = list(pool.map(is_damaged, blobs))
+    progress.finish()
+    return [entry for entry, damaged in zip(blobs, verdicts, strict=True) if damaged]
 
 
 def hash_file(path: Path) -> str:

@@ -2,7 +2,8 @@
 
 SEEN -> META_VERIFIED -> FITS -> COPYING -> CONTENT_OK -> AWAIT_APPROVAL -> ACTIVE, or REJECTED.
 A killed import is continued by the same command: metadata is verified from zero, contents that
-are already here are hashed again from our own disk.
+are already here are hashed again from our own disk. They are hashed once more before a release
+becomes current, for approvals may take days.
 """
 
 from __future__ import annotations
@@ -21,11 +22,12 @@ from typing import cast
 
 from . import approval, content, release
 from .canonical import sha256_hex
-from .copier import Copier, check_space, missing_bytes
+from .copier import Copier, damaged_contents, space_needed
+from .disk import check_space, remove_tree
 from .errors import BundleError, EnvironmentNotReadyError, RejectedError, UsageError
 from .journal import AppendLog, Value, parse_time, read_log, time_text, utc_now_text
 from .layout import Store, write_atomic
-from .manifest import BundleManifest, parse_manifest
+from .manifest import BundleManifest, FileEntry, parse_manifest
 from .medium import Medium
 from .progress import Progress
 from .trust import TrustedState, VerifiedMetadata, first_root, verify
@@ -225,17 +227,14 @@ class Importer:
         if active == manifest.id and self._installed(manifest):
             return Outcome("ACTIVE", manifest.id, manifest.digest, False, "already active")
         medium.check_closed_world(manifest, verified)
-        if (
-            self.store.pending(manifest.digest) / "receipt-facts.json"
-        ).exists() and not missing_bytes(
-            self.store, manifest.digest, list(manifest.blobs().values())
-        ):
+        facts = self.store.pending(manifest.digest) / "receipt-facts.json"
+        if facts.exists() and not self._damaged(manifest):
             return Outcome(
                 "AWAIT_APPROVAL", manifest.id, manifest.digest, False, self._next_step(manifest)
             )
         blobs = list(manifest.blobs().values())
         self._sweep_staging(manifest.digest)
-        check_space(self.store, missing_bytes(self.store, manifest.digest, blobs))
+        check_space(self.store.root, space_needed(self.store, manifest.digest, blobs))
         self._trust(verified, request, medium)
         self._step("FITS", manifest.digest)
         self._step("COPYING", manifest.digest)
@@ -352,7 +351,14 @@ class Importer:
         )
 
     def activate(self, allowed_signers: Path) -> Outcome:
-        """Make the pending bundle the current release, if two people approved it."""
+        """Make the pending bundle the current release, if two people approved it.
+
+        Raises:
+            UsageError: nothing waits.
+            RejectedError: ``approval.*``.
+            EnvironmentNotReadyError: ``state.content``: a content changed in the store since the
+                import; nothing became active.
+        """
         manifest = self._pending()
         if manifest is None:
             active = release.current_id(self.store)
@@ -364,6 +370,7 @@ class Importer:
             self.store.approvals(manifest.digest), manifest.digest, allowed_signers
         )
         approval.require(approvals)
+        self._check_at_rest(manifest)
         folder = self.store.pending(manifest.digest)
         facts = json.loads((folder / "receipt-facts.json").read_bytes())
         receipt = release.receipt_record(
@@ -393,6 +400,26 @@ class Importer:
         )
         shutil.rmtree(folder)
         return Outcome("ACTIVE", manifest.id, manifest.digest, True, f"active: {final}")
+
+    def _check_at_rest(self, manifest: BundleManifest) -> None:
+        if release.current_id(self.store) == manifest.id and self._installed(manifest):
+            return  # a killed activation had switched already, after this check
+        damaged = self._damaged(manifest)
+        if not damaged:
+            return
+        error = EnvironmentNotReadyError(
+            "state.content",
+            f"{len(damaged)} content(s) in the store are missing or changed since the import. "
+            "Nothing became active. Find out who or what wrote there, import the bundle again from "
+            "its medium (it replaces them, the approvals stay) and activate",
+            str(self.store.blob(damaged[0].sha256)),
+        )
+        self._event("import.activation-stopped", bundle=manifest.digest, **error.as_json())
+        raise error
+
+    def _damaged(self, manifest: BundleManifest) -> list[FileEntry]:
+        progress = Progress(manifest.total_bytes(), f"check {manifest.id}", quiet=self.quiet)
+        return damaged_contents(self.store, list(manifest.blobs().values()), progress)
 
     def verify_store(self) -> list[str]:
         """Hash the active release again and return the findings."""
@@ -479,7 +506,7 @@ class Importer:
     def _sweep_staging(self, keep: str) -> None:
         for path in (self.store.root / "staging").iterdir():
             if path.name != keep:
-                release.remove_tree(path)
+                remove_tree(path)
 
     def _reject(
         self, error: RejectedError, medium: Medium, digest: str, manifest: BundleManifest | None
@@ -498,7 +525,7 @@ class Importer:
         if manifest is not None:
             staged = self.store.staging(manifest.digest)
             if staged.exists():
-                release.remove_tree(staged)
+                remove_tree(staged)
         self._step("REJECTED", digest, rule=error.rule)
         self._event("import.rejected", digest=digest, **error.as_json())
 

@@ -14,6 +14,7 @@ from .approval import Approval
 from .canonical import dump_canonical
 from .content import Environment
 from .copier import hash_file
+from .disk import remove_tree
 from .errors import EnvironmentNotReadyError, RejectedError
 from .journal import utc_now_text
 from .layout import Store, sync_file_system, sync_folder, write_atomic
@@ -108,19 +109,24 @@ def receipt_record(manifest: BundleManifest, facts: ReceiptFacts) -> dict[str, o
 def build(
     store: Store, manifest: BundleManifest, release: dict[str, object], receipt: dict[str, object]
 ) -> Path:
-    """Make ``releases/<id>`` complete before it gets its name; an equal one is kept.
+    """Make ``releases/<id>`` complete before it gets its name; the current one is kept.
 
     Raises:
         EnvironmentNotReadyError: a content is not in the store.
         RejectedError: rule ``state.release``: the id belongs to another bundle.
     """
     final = store.release(manifest.id)
-    if final.exists():
-        if installed_digest(final) == manifest.digest:
-            return final
-        raise RejectedError("state.release", "another bundle has this release id", manifest.id)
     temporary = store.root / "staging" / f"release-{manifest.digest}"
     if temporary.exists():
+        remove_tree(temporary)
+    if final.exists():
+        if installed_digest(final) != manifest.digest:
+            raise RejectedError("state.release", "another bundle has this release id", manifest.id)
+        if current_id(store) == manifest.id:
+            return final
+        # Left by a killed activation: its links may lead to contents that were replaced since.
+        final.chmod(0o755)
+        final.rename(temporary)
         remove_tree(temporary)
     tree = temporary / "tree"
     tree.mkdir(parents=True)
@@ -213,13 +219,6 @@ def verify_tree(release: Path, manifest: BundleManifest) -> list[str]:
                 findings.append(f"{relative}: content is not what was imported")
     findings.extend(f"{path}: is missing" for path in sorted(set(expected) - seen))
     return sorted(findings)
-
-
-def remove_tree(path: Path) -> None:
-    """Remove a tree that has read-only folders."""
-    for folder, _, _ in os.walk(path):
-        Path(folder).chmod(0o700)
-    shutil.rmtree(path)
 
 
 def write_record(path: Path, record: dict[str, object]) -> None:

@@ -10,6 +10,9 @@ from pathlib import Path
 from typing import Any
 
 LATEST = "latest.json"
+LATEST_FULL = "latest-full.json"
+FULL_SCOPE = frozenset({"network", "request_path"})
+"""A report of these parts at least is a full one; the control runs only where a host is named."""
 
 
 def stamp(seconds: float) -> str:
@@ -20,7 +23,8 @@ def stamp(seconds: float) -> str:
 def write_report(report: Mapping[str, Any], directory: Path, finished: float) -> Path:
     """Write the report under its time, point ``latest.json`` at it, and return its path.
 
-    An older report is never overwritten: a second one within the same second gets a suffix.
+    A report with the network and the request path becomes ``latest-full.json`` too. An older
+    report is never overwritten: a second one within the same second gets a suffix.
 
     Raises:
         OSError: the directory cannot be written.
@@ -38,11 +42,18 @@ def write_report(report: Mapping[str, Any], directory: Path, finished: float) ->
         path = _link_new(temporary, directory, name)
     finally:
         temporary.unlink(missing_ok=True)
-    pointer = directory / f".{LATEST}.{os.getpid()}"
-    pointer.unlink(missing_ok=True)
-    pointer.symlink_to(path.name)
-    pointer.replace(directory / LATEST)
+    _point(directory / LATEST, path.name)
+    if set(report["scope"]) >= FULL_SCOPE:
+        _point(directory / LATEST_FULL, path.name)
     return path
+
+
+def _point(link: Path, name: str) -> None:
+    """Make the link lead to the name, without a moment in which it leads nowhere."""
+    temporary = link.with_name(f".{link.name}.{os.getpid()}")
+    temporary.unlink(missing_ok=True)
+    temporary.symlink_to(name)
+    temporary.replace(link)
 
 
 def _link_new(temporary: Path, directory: Path, name: str) -> Path:

@@ -29,6 +29,9 @@ RUNTIME_DIR: Final = Path("/run/tresor-firewall")
 PENDING: Final = "pending"
 HELPER: Final = "/usr/local/sbin/tresor-firewall"
 ROLLBACK_UNIT: Final = "tresor-firewall-rollback"
+ROLLBACK_RETRY_SECONDS: Final = 10
+"""Wait between attempts: a rollback that failed is tried until it works. Longer than what systemd's
+limit of five starts in ten seconds would stop."""
 UNIT_DIR: Final = Path("/etc/systemd/system")
 OTHER_FIREWALLS: Final = ("firewalld", "netfilter-persistent", "nftables", "ufw")
 TOOLS: Final[Mapping[str, str]] = {"ipv4": "iptables", "ipv6": "ip6tables"}
@@ -200,14 +203,14 @@ class HostFirewall:
             if self.live(family):
                 self._restore(family, render_open())
                 changed = True
-            if _rules_file(family).exists():
-                _rules_file(family).unlink()
+            for path in _kept_files(family):
+                path.unlink()
                 changed = True
         return changed
 
     def is_open(self) -> bool:
         """Return whether the host has neither rules nor files of them."""
-        return not any(self.live(family) or _rules_file(family).exists() for family in FAMILIES)
+        return not any(self.live(family) or _kept_files(family) for family in FAMILIES)
 
     def _prepare(self, token: str, texts: Mapping[str, str], rollback_seconds: int) -> None:
         folder = RUNTIME_DIR / PENDING
@@ -221,7 +224,9 @@ class HostFirewall:
         _write(folder / "meta.json", json.dumps(meta))
 
     def _arm(self, token: str, seconds: int) -> None:
-        self._run(["systemctl", "stop", f"{ROLLBACK_UNIT}.timer"], None)
+        # The service too: one that waits for its next attempt would hold the name.
+        units = [f"{ROLLBACK_UNIT}.timer", f"{ROLLBACK_UNIT}.service"]
+        self._run(["systemctl", "stop", *units], None)
         self._checked(
             [
                 "systemd-run",
@@ -230,6 +235,8 @@ class HostFirewall:
                 "--description=Put the previous firewall rules back unless the new are confirmed",
                 f"--on-active={seconds}s",
                 "--timer-property=AccuracySec=100ms",
+                "--property=Restart=on-failure",
+                f"--property=RestartSec={ROLLBACK_RETRY_SECONDS}s",
                 HELPER,
                 "rollback",
                 token,
@@ -272,6 +279,12 @@ def _loadable(table: str) -> str:
 
 def _rules_file(family: str) -> Path:
     return CONFIG_DIR / f"rules.{FILES[family]}"
+
+
+def _kept_files(family: str) -> list[Path]:
+    """Return the files with confirmed rules that are there: the present and the previous."""
+    paths = (_rules_file(family), CONFIG_DIR / f"previous.{FILES[family]}")
+    return [path for path in paths if path.exists()]
 
 
 def _link_target(path: Path) -> str | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Final
 
 FAMILIES: Final = ("ipv4", "ipv6")
@@ -21,14 +21,22 @@ class RuleError(ValueError):
 
 @dataclass(frozen=True)
 class Rule:
-    """New connections of one flow with one peer."""
+    """One opening of a host's firewall, for new connections of one family."""
 
     flow: str
     direction: str
+    """`in` or `out`, seen from the host."""
     proto: str
     peer: str
+    """The other end as a network with prefix length."""
     ports: str
+    """The port or range at the end that answers."""
     user: str | None
+    """The user whose processes may open the connection; None for any, and for `in`."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the rule as the plan holds it."""
+        return asdict(self)
 
 
 def parse_rule(data: Mapping[str, Any], family: str) -> Rule:

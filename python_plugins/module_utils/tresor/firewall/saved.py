@@ -1,21 +1,11 @@
-"""Read what iptables-save prints: compare rulesets, find foreign rules, read counters."""
+"""Read what iptables-save prints: compare rulesets, find foreign rules."""
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from typing import Final
 
-_COUNTERS: Final = re.compile(r"\[(\d+):(\d+)\]")
-_COMMENT: Final = re.compile(r'--comment "?([a-z]+:[a-z0-9-]+)"?')
-
-
-@dataclass(frozen=True)
-class Counter:
-    """How often the rules with one comment matched, since they were loaded."""
-
-    packets: int
-    bytes: int
+_COUNTERS: Final = re.compile(r"\[\d+:\d+\]")
 
 
 def filter_table(text: str) -> str:
@@ -42,21 +32,6 @@ def foreign_remarks(text: str) -> list[str]:
         for line in text.splitlines()
         if line.startswith("#") and ("legacy tables present" in line or "incompatible" in line)
     ]
-
-
-def counters(text: str) -> dict[str, Counter]:
-    """Return the counters by comment (`flow:ssh`, `drop:out`), summed over equal comments.
-
-    `text` is the output of iptables-save with `--counters`.
-    """
-    found: dict[str, Counter] = {}
-    for line in text.splitlines():
-        count, comment = _COUNTERS.match(line), _COMMENT.search(line)
-        if count is None or comment is None:
-            continue
-        before = found.get(comment[1], Counter(0, 0))
-        found[comment[1]] = Counter(before.packets + int(count[1]), before.bytes + int(count[2]))
-    return found
 
 
 def _tables(text: str) -> dict[str, list[str]]:

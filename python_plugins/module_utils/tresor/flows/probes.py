@@ -1,12 +1,11 @@
-"""What `verify` tries on the wire: each allowed flow, and what no flow allows."""
+"""What no flow allows, for `verify` to try on the wire; what flows allow it reads from them."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from ..inventory.endpoints import parse_ports
 from ..inventory.hosts import SSH_PORT
 from .matrix import Flow, Peer
 
@@ -47,31 +46,6 @@ class Probe:
             "port": self.port,
             "user": self.user,
         }
-
-
-def allowed_probes(
-    flows: Iterable[Flow], instance_ports: Mapping[str, Collection[int]]
-) -> list[dict[str, Any]]:
-    """Return a probe of every flow from every managed source to every single target.
-
-    A range of ports is probed where something listens: at the host's engine instances. A flow
-    that comes from outside the site cannot be probed from a managed host and gives none.
-    """
-    probes: list[dict[str, Any]] = []
-    for flow in flows:
-        first, last = parse_ports(flow.ports)
-        for source in flow.sources:
-            for target in flow.targets:
-                if not source.managed or source.name == target.name or _is_network(target):
-                    continue
-                ports: Iterable[int] = (first,)
-                if first != last:
-                    listening = instance_ports.get(target.name, ())
-                    ports = [port for port in sorted(listening) if first <= port <= last]
-                for port in ports:
-                    probe = Probe(source, target, flow.proto, port, flow.user or PROBE_USER)
-                    probes.append({"flow": flow.name, **probe.as_dict()})
-    return probes
 
 
 def forbidden_probes(
@@ -122,10 +96,3 @@ def _holds(peer: Peer, host: Peer) -> bool:
         if outer is not None and inner is not None and inner.subnet_of(outer):  # type: ignore[arg-type]
             return True
     return False
-
-
-def _is_network(peer: Peer) -> bool:
-    return any(
-        network is not None and network.num_addresses > 1
-        for network in (peer.network("ipv4"), peer.network("ipv6"))
-    )

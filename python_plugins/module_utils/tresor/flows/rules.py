@@ -3,30 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
-from typing import Any
 
+from ..firewall.rule import Rule
 from .matrix import Flow, Peer
-
-
-@dataclass(frozen=True)
-class Rule:
-    """One opening of a host's firewall, for new connections of one family."""
-
-    flow: str
-    direction: str
-    """`in` or `out`, seen from the host."""
-    proto: str
-    peer: str
-    """The other end as a network with prefix length."""
-    ports: str
-    """The port or range at the end that answers."""
-    user: str | None
-    """The user whose processes may open the connection; None for any, and for `in`."""
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return the rule as the plan holds it."""
-        return asdict(self)
 
 
 def host_rules(host: str, flows: Iterable[Flow], family: str) -> tuple[Rule, ...]:

@@ -26,6 +26,7 @@ def check(sources: Sources) -> Iterator[Problem]:
         names.setdefault(name, index)
         yield from _flow(sources, index, flow)
     yield from _management(sources)
+    yield from _way_in(sources)
     yield from _engines(sources)
 
 
@@ -73,6 +74,44 @@ def _management(sources: Sources) -> Iterator[Problem]:
                 yield sources.problem("flows", (), wrong, fix, seen=seen)
 
 
+def _way_in(sources: Sources) -> Iterator[Problem]:
+    """Without this flow no one could log in to the bastion, and from there to any host.
+
+    The bastion confirms its own rules by a connection outwards, so nothing else would notice. A
+    lab is entered through the machine that carries it.
+    """
+    if text(mapping(sources.value("site")).get("level")) in ("", "lab"):
+        return
+    for name in sources.hosts.groups.get("bastion", ()):
+        port = sources.hosts.hosts[name].ssh_port
+        if not any(_lets_in(sources, flow, name, port) for _, flow in sources.entries("flows")):
+            wrong = f"no flow lets anyone outside the managed hosts reach {name} on tcp {port}"
+            fix = (
+                'write a flow from: ["network:<name>"] to: [bastion] proto: tcp '
+                f'ports: "{port}", with the administrators\' network from site.yml'
+            )
+            seen = [flow.get("name") for _, flow in sources.entries("flows")]
+            yield sources.problem("flows", (), wrong, fix, seen=seen)
+
+
+def _lets_in(sources: Sources, flow: Mapping[str, Any], host: str, port: int) -> bool:
+    """Return whether a flow opens a TCP port of a host to an end that Tresor does not manage."""
+    ends = [_endpoint(value) for _, value in texts(flow.get("from"))]
+    outside = any(_is_outside(sources, end) for end in ends if end is not None)
+    return outside and _is_open_at(flow, port) and _member(sources, host, flow.get("to"))
+
+
+def _is_outside(sources: Sources, end: Endpoint) -> bool:
+    if end.kind is Kind.EXTERNAL and _holds_canary(sources, end):
+        return False  # it stands for the internet, from where no one logs in
+    return not end.managed and end.name in _known(sources, end.kind)
+
+
+def _is_open_at(flow: Mapping[str, Any], port: int) -> bool:
+    ports = _ports(flow)
+    return flow.get("proto") == "tcp" and ports is not None and ports[0] <= port <= ports[1]
+
+
 def _engines(sources: Sources) -> Iterator[Problem]:
     gateways = sources.hosts.groups.get("gateway", ())
     for index, model in sources.entries("models"):
@@ -91,12 +130,9 @@ def _engines(sources: Sources) -> Iterator[Problem]:
 
 def _open(sources: Sources, source: str, target: str, port: int, any_user: bool = False) -> bool:
     for _, flow in sources.entries("flows"):
-        ports = _ports(flow)
         if (
-            flow.get("proto") == "tcp"
+            _is_open_at(flow, port)
             and (any_user or "user" not in flow)
-            and ports is not None
-            and ports[0] <= port <= ports[1]
             and _member(sources, source, flow.get("from"))
             and _member(sources, target, flow.get("to"))
         ):

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from ..flows.matrix import Flow, Peer, expand, external_peer, host_peer
-from ..flows.probes import allowed_probes, forbidden_probes
+from ..flows.probes import forbidden_probes
 from ..flows.rules import host_rules
 from ..inventory.loader import Inventory
 from ..inventory.schema_check import load_schema, violations
@@ -30,9 +30,6 @@ def resolve(inventory: Inventory) -> dict[str, Any]:
     flows = expand(inventory)
     instances = resolve_instances(inventory)
     site = _site(inventory)
-    ports: dict[str, list[int]] = {}
-    for instance in instances:
-        ports.setdefault(instance["host"], []).append(instance["port"])
     hosts = {
         name: (host_peer(inventory, name), host.groups)
         for name, host in inventory.hosts.hosts.items()
@@ -53,7 +50,6 @@ def resolve(inventory: Inventory) -> dict[str, Any]:
             "limits": concerns["guardrails"]["limits"],
             "flows": [_flow(flow) for flow in flows],
             "probes": {
-                "allowed": allowed_probes(flows, ports),
                 "forbidden": forbidden_probes(flows, hosts, external_peer(inventory, "canary")),
             },
             "retention": concerns["retention"],

@@ -17,8 +17,8 @@ from types import FrameType
 
 from ..evidence.check import Check, not_run
 from .counters import without_counters
-from .exchange import BLOCKED, REACHED, REFUSED, SILENT, Outcome
-from .judge import endpoint
+from .exchange import REACHED, REFUSED, SILENT, Outcome
+from .judge import dropped_here, endpoint
 from .targets import Probe
 
 UNIT = "tresor-probe-restore"
@@ -209,7 +209,6 @@ _WHAT = {
     "open": "the same probe arrives with the output rules flushed",
     "input": "the target's own input rules drop it although the source is open",
 }
-_DROPPED = "dropped without an answer"
 
 
 def _wanted(phase: str, proto: str) -> tuple[set[str], str]:
@@ -217,11 +216,13 @@ def _wanted(phase: str, proto: str) -> tuple[set[str], str]:
 
     A refusal while the output is open comes from the target itself, so the packet arrived. UDP
     need not be answered at all; that the kernel no longer blocks it shows that the prober sends.
+    In the phase "input" the datagram leaves this host, so that silence is the target's doing.
     """
     if phase == "before":
-        return {SILENT, BLOCKED}, _DROPPED
+        expected, good = dropped_here(proto)
+        return good, expected
     if phase == "input":
-        return {SILENT}, _DROPPED
+        return {SILENT}, "dropped without an answer"
     if proto == "tcp":
         return {REACHED, REFUSED}, "the target answers"
     return {REACHED, REFUSED, SILENT}, "the packet leaves this host"

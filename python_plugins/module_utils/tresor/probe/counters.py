@@ -18,6 +18,14 @@ class DropCounter:
     packets: int
 
 
+@dataclass(frozen=True)
+class Saved:
+    """What verify reads from one family's rules."""
+
+    dropped: DropCounter
+    policies: dict[str, str]
+
+
 class RulesFormatError(ValueError):
     """The text is not what iptables-save -c writes."""
 
@@ -42,6 +50,20 @@ def drop_counter(saved: str, comment: str) -> DropCounter:
             rules += 1
             packets += int(match[1])
     return DropCounter(rules, packets)
+
+
+def policies(saved: str) -> dict[str, str]:
+    """Return the policies of the filter table's chains; other tables have chains of those names."""
+    found: dict[str, str] = {}
+    table = ""
+    for line in saved.splitlines():
+        if line.startswith("*"):
+            table = line[1:].strip()
+        match = _CHAIN.match(line)
+        if match and table == "filter":
+            chain, _, policy = match[1][1:].partition(" ")
+            found[chain] = policy
+    return found
 
 
 def without_counters(saved: str) -> list[str]:

@@ -8,6 +8,7 @@ import os
 import selectors
 import socket
 import time
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -19,7 +20,14 @@ SILENT = "silent"
 BLOCKED = "blocked"
 ERROR = "error"
 
-_AT_ONCE = 200
+FIRST_RETRANSMISSION = 1.0
+"""Seconds after which Linux sends the SYN of an unanswered connect again (RFC 6298); a socket
+closed before that has sent exactly one packet."""
+
+LONGEST_FORBIDDEN = 0.8
+"""The longest deadline of a forbidden probe, so that a busy host still closes it in time."""
+
+AT_ONCE = 200
 """Open sockets at one time; the usual limit is 1024 files."""
 
 _NTP_REQUEST = b"\x23" + 47 * b"\0"  # version 4, mode 3 (client)
@@ -47,40 +55,45 @@ class Outcome:
 
 
 def exchange(probes: Sequence[Probe], timeout: float) -> list[Outcome]:
-    """Send all probes and wait up to ``timeout`` seconds per group; one outcome per probe."""
-    outcomes: list[Outcome] = []
-    for start in range(0, len(probes), _AT_ONCE):
-        outcomes.extend(_exchange_group(probes[start : start + _AT_ONCE], timeout))
-    return outcomes
+    """Send each probe once and return one outcome for each, in the same order.
 
-
-def _exchange_group(probes: Sequence[Probe], timeout: float) -> list[Outcome]:
+    ``timeout`` is each socket's own: it is closed that many seconds after its probe was sent,
+    however many others are still waited for. ``Outcome.seconds`` is measured for each.
+    """
     outcomes: dict[int, Outcome] = {}
+    waiting: dict[int, tuple[float, socket.socket]] = {}
+    queue = deque(enumerate(probes))
     with selectors.DefaultSelector() as selector:
-        begun: dict[int, float] = {}
-        for index, probe in enumerate(probes):
-            begun[index] = time.monotonic()
-            try:
-                sock = _open(probe)
-            except OSError as error:
-                outcomes[index] = _from_error(error, time.monotonic() - begun[index])
+        while queue or waiting:
+            if queue and len(waiting) < AT_ONCE:
+                index, probe = queue.popleft()
+                begun = time.monotonic()
+                try:
+                    sock = _open(probe)
+                except OSError as error:
+                    outcomes[index] = _from_error(error, time.monotonic() - begun)
+                else:
+                    wanted = selectors.EVENT_WRITE if probe.proto == "tcp" else selectors.EVENT_READ
+                    selector.register(sock, wanted, index)
+                    waiting[index] = (begun, sock)
+            if not waiting:
                 continue
-            waits_for = selectors.EVENT_WRITE if probe.proto == "tcp" else selectors.EVENT_READ
-            selector.register(sock, waits_for, index)
-        deadline = time.monotonic() + timeout
-        while selector.get_map():
-            left = deadline - time.monotonic()
-            if left <= 0:
-                break
+            # The oldest comes first: dictionaries keep the order in which sockets were opened.
+            first_ends = next(iter(waiting.values()))[0] + timeout
+            may_wait = not queue or len(waiting) >= AT_ONCE
+            left = max(0.0, first_ends - time.monotonic()) if may_wait else 0.0
             for key, _ in selector.select(left):
-                index = key.data
-                selector.unregister(key.fileobj)
-                seconds = time.monotonic() - begun[index]
-                outcomes[index] = _finish(probes[index], key.fileobj, seconds)
-        for key in list(selector.get_map().values()):
-            selector.unregister(key.fileobj)
-            _close(key.fileobj)
-            outcomes[key.data] = Outcome(SILENT, f"no answer in {timeout:g} s", timeout)
+                begun, sock = waiting.pop(key.data)
+                selector.unregister(sock)
+                outcomes[key.data] = _finish(probes[key.data], sock, time.monotonic() - begun)
+            for index, (begun, sock) in list(waiting.items()):
+                if time.monotonic() < begun + timeout:
+                    break
+                selector.unregister(sock)
+                sock.close()
+                del waiting[index]
+                seconds = time.monotonic() - begun
+                outcomes[index] = Outcome(SILENT, f"no answer in {timeout:g} s", seconds)
     return [outcomes[index] for index in range(len(probes))]
 
 
@@ -115,9 +128,7 @@ def question(port: int) -> bytes:
     return b"tresor verify\n"
 
 
-def _finish(probe: Probe, sock: object, seconds: float) -> Outcome:
-    if not isinstance(sock, socket.socket):
-        raise TypeError("the selector holds sockets only")
+def _finish(probe: Probe, sock: socket.socket, seconds: float) -> Outcome:
     with sock:
         if probe.proto == "tcp":
             code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
@@ -129,11 +140,6 @@ def _finish(probe: Probe, sock: object, seconds: float) -> Outcome:
         except OSError as error:
             return _from_error(error, seconds)
         return Outcome(REACHED, f"answered with {len(answer)} bytes", seconds)
-
-
-def _close(sock: object) -> None:
-    if isinstance(sock, socket.socket):
-        sock.close()
 
 
 def _from_error(error: OSError, seconds: float) -> Outcome:

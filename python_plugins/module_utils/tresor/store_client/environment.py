@@ -11,10 +11,10 @@ from pathlib import Path
 from ..bundle import uv
 from ..bundle.canonical import dump_canonical, sha256_hex
 from ..bundle.content import parse_requirements
+from ..bundle.disk import check_space, remove_tree
 from ..bundle.errors import EnvironmentNotReadyError, RejectedError
 from ..bundle.layout import write_atomic
 from .client import Connection, Listed, StoreClient
-from .disk import check_space, remove_tree
 
 MARKER = ".tresor-environment.json"
 TOOLS_PART = "wheels-tools"

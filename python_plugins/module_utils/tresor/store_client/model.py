@@ -9,12 +9,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..bundle.disk import check_space, remove_tree
 from ..bundle.errors import RejectedError
 from ..bundle.layout import sync_file_system
 from ..bundle.manifest import FileEntry, model_digest
 from ..bundle.paths import check_path, check_unique
 from .client import Connection, StoreClient
-from .disk import check_space, remove_tree
 
 SPACE_FACTOR = 1.02
 _DIGEST = re.compile(r"sha256:([0-9a-f]{64})")

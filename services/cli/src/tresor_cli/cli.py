@@ -61,7 +61,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         return error.exit_code
 
 
+def _limits_hosts(arguments: Sequence[str]) -> bool:
+    return any(argument.startswith(("--limit", "-l")) for argument in arguments)
+
+
 def _run(paths: Paths, options: argparse.Namespace) -> int:
+    if options.playbook == _STAGES["converge"] and _limits_hosts(options.arguments):
+        # --limit leaves the plan's own play out, and an old plan would be used without a word.
+        planned = runner.run(paths, _STAGES["plan"], (), quiet=options.quiet)
+        if planned.rc:
+            print(f"tresor: plan.yml {planned.status}, nothing was converged")
+            return planned.rc
     result = runner.run(paths, options.playbook, options.arguments, quiet=options.quiet)
     if options.summary_json:
         options.summary_json.write_text(

@@ -147,10 +147,10 @@ class Gateway:
             raise errors.forbidden_endpoint(call.endpoint_name)
 
     async def _authenticate_late(self, call: Call) -> None:
-        await self._authenticator.refresh()
-        if not call.exchange.open:
-            return
         try:
+            await self._authenticator.refresh()
+            if not call.exchange.open:
+                return
             header = call.exchange.headers.get(b"authorization")
             self._admit(call, self._authenticator.authenticate(header, may_refetch=False))
         except ApiError as error:

@@ -102,7 +102,7 @@ class Chain:
         try:
             _write_all(self._file, data)
             os.fdatasync(self._file)
-        except OSError:
+        except Exception:
             os.ftruncate(self._file, self._size)
             os.lseek(self._file, self._size, os.SEEK_SET)
             raise

@@ -8,6 +8,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Final
 
 from tresor_gateway.audit import record as records
@@ -56,7 +57,12 @@ class AuditWriter:
     @property
     def healthy(self) -> bool:
         """Whether records reach the disk."""
-        return self._problem is None and len(self._pending) < self._max_pending
+        return (
+            self._problem is None
+            and len(self._pending) < self._max_pending
+            # No id: not started yet.
+            and (self._thread.ident is None or self._thread.is_alive())
+        )
 
     @property
     def pending(self) -> int:
@@ -118,7 +124,8 @@ class AuditWriter:
                 self._batch.append(self._pending.popleft())
             try:
                 self._write()
-            except OSError as error:
+            except Exception as error:
+                # Whatever it is: a thread that ends here would leave requests without a record.
                 self._suspend(error)
                 if self._stop.wait(_RETRY_SECONDS):
                     return
@@ -146,19 +153,22 @@ class AuditWriter:
         self._refused_reported = refused
         self._problem = None
 
-    def _suspend(self, error: OSError) -> None:
+    def _suspend(self, error: Exception) -> None:
+        known = isinstance(error, OSError)
+        problem = (error.strerror if isinstance(error, OSError) else None) or type(error).__name__
         if self._problem is None:
             log.error(
                 "audit records cannot be written (%s): all requests are refused until they can",
-                error.strerror,
+                problem,
+                exc_info=None if known else error,
             )
-        self._problem = error.strerror or type(error).__name__
+        self._problem = problem
 
     def _call(self, waiting: list[Done]) -> None:
         def run() -> None:
             for then in waiting:
                 then()
 
-        # The loop may be gone when the last batch of a shutdown is written.
-        if not self._loop.is_closed():
+        # The loop may be closed when the last batch of a shutdown is written.
+        with suppress(RuntimeError):
             self._loop.call_soon_threadsafe(run)

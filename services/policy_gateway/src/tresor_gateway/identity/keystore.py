@@ -19,6 +19,8 @@ from tresor_gateway.identity.source import KeySource
 
 log = logging.getLogger(__name__)
 _RETRY_SECONDS: Final = 5.0
+_FIRST_PAUSE_SECONDS: Final = 60.0
+_LONGEST_PAUSE_SECONDS: Final = 1800.0
 
 
 class _Cached(msgspec.Struct, forbid_unknown_fields=True):
@@ -58,6 +60,8 @@ class KeyStore:
         self._last_attempt: float | None = None
         self._running: asyncio.Task[bool] | None = None
         self._listeners: list[Callable[[], None]] = []
+        self._quiet_until = 0.0
+        self._pause = _FIRST_PAUSE_SECONDS
         self.failures = 0
 
     @property
@@ -113,15 +117,37 @@ class KeyStore:
     async def _fetch(self) -> bool:
         try:
             data = await asyncio.get_running_loop().run_in_executor(None, self._source.fetch)
-            keys = parse(data)
-        except KeysError as error:
-            self.failures += 1
-            log.warning("signing keys not refreshed: %s (age %s s)", error, _whole(self.age))
+            self._adopt(parse(data), self._clock())
+            self._save_cache(data)
+        except Exception as error:
+            # Not only KeysError: an exception here would end the refreshing for good.
+            self._failed(error)
             return False
+        if self.failures:
+            log.info("signing keys refreshed again after %d failed attempts", self.failures)
         self.failures = 0
-        self._adopt(keys, self._clock())
-        self._save_cache(data)
         return True
+
+    def _failed(self, error: Exception) -> None:
+        """Count, and log the first failure at once, the next ones at growing pauses."""
+        self.failures += 1
+        now = self._clock()
+        if self.failures == 1:
+            self._pause = _FIRST_PAUSE_SECONDS
+        elif now < self._quiet_until:
+            return
+        else:
+            self._pause = min(2 * self._pause, _LONGEST_PAUSE_SECONDS)
+        self._quiet_until = now + self._pause
+        known = isinstance(error, KeysError)
+        log.warning(
+            "signing keys not refreshed: %s (attempt %d, age %s s; told again after %d s)",
+            error if known else type(error).__name__,
+            self.failures,
+            _whole(self.age),
+            self._pause,
+            exc_info=None if known else error,
+        )
 
     def _adopt(self, keys: KeySet, fetched: float) -> None:
         before = self._keys

@@ -1,4 +1,4 @@
-"""Small disk helpers of the store's clients."""
+"""Small disk helpers of the importer and of the store's clients; needs nothing beside Python."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import os
 import shutil
 from pathlib import Path
 
-from ..bundle.errors import EnvironmentNotReadyError
+from .errors import EnvironmentNotReadyError
 
 
 def check_space(folder: Path, needed: int) -> None:
@@ -20,7 +20,8 @@ def check_space(folder: Path, needed: int) -> None:
     if free < needed:
         raise EnvironmentNotReadyError(
             "space.missing",
-            f"{needed:,} bytes are needed, {free:,} are free; free {needed - free:,} bytes",
+            f"{needed:,} bytes are needed, {free:,} are free; free {needed - free:,} bytes and "
+            "repeat the command",
             str(folder),
         )
 
