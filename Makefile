@@ -8,7 +8,7 @@ MYPY_TARGETS := bundle/builder python_plugins/module_utils/tresor molecule/lab m
 	services/policy_gateway/src/tresor_gateway services/cli/src/tresor_cli docs/tools
 
 .DEFAULT_GOAL := help
-.PHONY: help need-root setup demo test test-lab check lint unit lab-status lab-down lab-destroy role-tables lock-dev clean
+.PHONY: help need-root setup demo test test-lab test-older-core check lint unit lab-status lab-down lab-destroy role-tables lock-dev clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -30,6 +30,13 @@ test: need-root check test-lab  ## everything: lint, unit tests, and the lab fro
 test-lab: need-root setup  ## the full lab run through molecule
 	@mkdir -p build; : > build/stages.log
 	@tail -n +1 -f build/stages.log & tail=$$!; trap "kill $$tail" EXIT; molecule test -s site
+
+test-older-core: need-root setup  ## slow: a whole site converged with ansible-core 2.19
+	python -m stages destroy
+	python -m stages create
+	python -m stages import
+	python -m stages older-core
+	python -m stages destroy
 
 check: setup lint unit  ## the inner loop: lint and unit tests
 

@@ -10,10 +10,15 @@ from stages.shell import StageError, on_host, output, run
 _SUMMARY = "/run/tresor-summary.json"
 
 
-def tresor(*arguments: str, what: str, ansible: tuple[str, ...] = ()) -> dict[str, Any]:
+def tresor(
+    *arguments: str,
+    what: str,
+    ansible: tuple[str, ...] = (),
+    command: tuple[str, ...] = ("tresor",),
+) -> dict[str, Any]:
     """Run ``tresor`` on the bastion with its output on the screen; return the run's summary."""
-    command = ["tresor", *arguments, "--summary-json", _SUMMARY]
-    run(on_host("bastion", *command, *(("--", *ansible) if ansible else ())), what=what)
+    line = [*command, *arguments, "--summary-json", _SUMMARY]
+    run(on_host("bastion", *line, *(("--", *ansible) if ansible else ())), what=what)
     summary: dict[str, Any] = json.loads(
         output(on_host("bastion", "cat", _SUMMARY), what="read the run's summary")
     )
