@@ -63,7 +63,7 @@ def main() -> None:
         "converge_changed": converged["changed"],
         "second_converge_changed": again["changed"],
         "second_converge_seconds": again["seconds"],
-        "boot_seconds": max(host["boot_seconds"] for host in lab_status["hosts"].values()),
+        "boot_seconds": figures.stages["boot"],
         "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
     }
     figures.write(BUILD / "demo.json")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import tempfile
 from pathlib import Path
 
@@ -15,8 +16,7 @@ _PACKAGE = "ansible-core"
 _INSTALL = """
 rm -rf {env}
 cp -aL /opt/tresor/ansible/current {env}
-uv=$(find /opt/tresor -path '*/bin/uv' -type f | head -n 1)
-"$uv" --no-config pip install -q --offline --no-deps --reinstall --python {env}/bin/python {wheel}
+/run/uv --no-config pip install -q --offline --no-deps --reinstall --python {env}/bin/python {wheel}
 """
 
 
@@ -26,6 +26,7 @@ def install() -> str:
         wheel = _download(Path(folder))
         remote = f"/run/{wheel.name}"
         put("bastion", remote, wheel.read_bytes())
+    put("bastion", "/run/uv", Path(sys.executable).with_name("uv").read_bytes(), mode="0755")
     script = _INSTALL.format(env=_ENVIRONMENT, wheel=remote)
     run(on_host("bastion", "sh", "-euc", script), what="install the older ansible-core")
     ask = "from ansible.release import __version__; print('ansible-core', __version__)"

@@ -30,7 +30,7 @@ Tresor: an air-gapped site is up (lab {figures["lab"]})
 {rule}
 Stages
 {stages}
-  {"total":<16}{figures["total_seconds"]:>8.1f} s   (the slowest host booted in \
+  {"total":<16}{figures["total_seconds"]:>8.1f} s   (nine hosts booted in \
 {figures["boot_seconds"]} s)
 Second converge: changed={figures["second_converge_changed"]}; converge --check: no change
 
