@@ -63,7 +63,8 @@ def supersede(built: Path) -> Path:
     (target,) = (built / "targets").glob("*.bundle.json")
     mark = f"{STORE}/state/highwater.json"
     text = output(
-        on_host("bastion", "sh", "-c", f"cat {mark} || true"), what="read the high-water mark"
+        on_host("bastion", "sh", "-c", f"if [ -e {mark} ]; then cat {mark}; fi"),
+        what="read the high-water mark",
     )
     known = json.loads(text) if text.strip() else None
     if known is None or known["bundle_sha256"] == target.name.partition(".")[0]:
