@@ -25,6 +25,12 @@ def labctl(*arguments: str) -> str:
     return done.stdout
 
 
+@pytest.fixture(scope="session", name="labctl")
+def labctl_fixture() -> Callable[..., str]:
+    """Return a function that runs the lab tool and returns what it prints."""
+    return labctl
+
+
 @pytest.fixture(scope="session")
 def connect() -> Callable[[str], Host]:
     """Return a function that gives a root connection to a host by name."""
