@@ -151,3 +151,14 @@ def test_audit_count_reads_a_log_that_was_rotated_meanwhile(tmp_path: Path) -> N
         nginx_logs=[str(tmp_path / "nginx.json")],
     )
     assert done["refused_early"] == {"n1": 1, "n2": 1}
+
+
+@pytest.mark.parametrize("part", ["network", "request_path", "services", "control"])
+def test_every_part_may_stand_in_the_report(options: dict[str, Any], part: str) -> None:
+    options |= {"scope": [part], "services": {"vector": ["gpu1"]}}
+    plan = json.loads(Path(options["plan_file"]).read_text())
+    plan["tresor_plan"] |= {"models": []}
+    plan["tresor_plan"]["hosts"]["gpu1"] = {"tls_names": [], "ipv4": None, "ipv6": None}
+    Path(options["plan_file"]).write_text(json.dumps(plan))
+    result = call("tresor_evidence", check=True, **options)
+    assert not result.get("failed"), result
