@@ -36,7 +36,14 @@ def certificates(path: Path) -> list[End]:
     ends: dict[str, float] = {}
     for block in _blocks(path, _read(path, _MAX_BYTES), b"CERTIFICATE"):
         text = _openssl(
-            path, block, "x509", "-noout", "-enddate", "-subject", "-nameopt", "multiline,utf8"
+            path,
+            block,
+            "x509",
+            "-noout",
+            "-enddate",
+            "-subject",
+            "-nameopt",
+            "multiline,utf8,-esc_msb",
         )
         found = re.search(r"^ *commonName *= (.*)$", text, re.MULTILINE)
         name = found[1] if found else ""
