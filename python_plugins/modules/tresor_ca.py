@@ -111,7 +111,7 @@ attributes:
     description: Nothing is made or signed; RV(certificates) is empty then.
   idempotence:
     support: partial
-    description: O(state=present) and O(state=revoked) are idempotent. O(state=signed) signs whatever it is given.
+    description: O(state=signed) signs whatever it is given; the others are idempotent.
 author: Tresor
 """
 

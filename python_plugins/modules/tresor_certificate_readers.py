@@ -88,8 +88,7 @@ def main() -> None:
     module.exit_json(
         changed=False,
         units=[
-            {"name": reader.unit, "watch": [str(path) for path in reader.files]}
-            for reader in found
+            {"name": reader.unit, "watch": [str(path) for path in reader.files]} for reader in found
         ],
     )
 

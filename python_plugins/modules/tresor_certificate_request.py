@@ -266,9 +266,7 @@ def run(params: dict[str, Any], *, check_mode: bool) -> dict[str, Any]:
     changed = changed or bool(params["signed"])
     requests, certificates, due = [], [], False
     for entry in wanted:
-        state = pki_request.look(
-            entry, Path(params["ca_path"]), dt.datetime.now(dt.UTC), revoked
-        )
+        state = pki_request.look(entry, Path(params["ca_path"]), dt.datetime.now(dt.UTC), revoked)
         reason = state.reason
         if reason is None and new_authority and check_mode:
             reason = "another issuer"  # the file to check against is not in place in check mode

@@ -140,8 +140,8 @@ def run(params: dict[str, Any], *, check_mode: bool) -> dict[str, Any]:
             params["chain"],
             params["ca"],
             names[0],
-            dt.datetime.now(dt.UTC),
-            dt.timedelta(seconds=params["min_validity_seconds"]),
+            now=dt.datetime.now(dt.UTC),
+            min_validity=dt.timedelta(seconds=params["min_validity_seconds"]),
         )
         result["serial"], result["not_after"] = judged.serial, judged.not_after.isoformat()
         if params["state"] == "installed" and not user_certificate.in_use(place, judged):
@@ -157,7 +157,10 @@ def main() -> None:
     module = AnsibleModule(
         argument_spec=argument_spec(),
         supports_check_mode=True,
-        required_if=[("state", "checked", ["chain", "ca"]), ("state", "installed", ["chain", "ca"])],
+        required_if=[
+            ("state", "checked", ["chain", "ca"]),
+            ("state", "installed", ["chain", "ca"]),
+        ],
     )
     try:
         result = run(module.params, check_mode=module.check_mode)

@@ -27,7 +27,9 @@ def test_credentials_and_configuration_are_both_looked_into(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = tmp_path / "nginx.conf"
-    config.write_text("ssl_certificate /etc/tresor/pki/host.crt;\n# ssl_crl /etc/tresor/pki/ca.crl;\n")
+    config.write_text(
+        "ssl_certificate /etc/tresor/pki/host.crt;\n# ssl_crl /etc/tresor/pki/ca.crl;\n"
+    )
     units = {
         "tresor-a.service": "LoadCredential=host.key:/etc/tresor/pki/host.key\n",
         "tresor-b.service": f"ExecStart=/usr/sbin/nginx -c {config}\n",
@@ -62,7 +64,5 @@ def test_module_hands_over_what_tresor_units_takes(monkeypatch: pytest.MonkeyPat
     unit = {"tresor-a.service": "LoadCredential=host.key:/etc/tresor/pki/host.key\n"}
     monkeypatch.setattr(readers, "systemctl", systemctl(unit))
     result = call("tresor_certificate_readers", files=[str(path) for path in FILES])
-    assert result["units"] == [
-        {"name": "tresor-a.service", "watch": ["/etc/tresor/pki/host.key"]}
-    ]
+    assert result["units"] == [{"name": "tresor-a.service", "watch": ["/etc/tresor/pki/host.key"]}]
     assert not result["changed"]

@@ -72,7 +72,8 @@ def request(place: Place, names: Sequence[str], *, anew: bool) -> tuple[str, boo
     """
     waiting = files.read(place.request)
     if waiting is not None and place.pending_key.is_file() and not anew:
-        if openssl.request_names(waiting) == frozenset(names):
+        same = openssl.request_names(waiting) == frozenset(names)
+        if same:
             return waiting, False
     place.folder.mkdir(mode=0o755, parents=True, exist_ok=True)
     if anew or not place.pending_key.is_file():
@@ -84,7 +85,7 @@ def request(place: Place, names: Sequence[str], *, anew: bool) -> tuple[str, boo
 
 
 def judge(
-    place: Place, chain: str, ca: str, name: str, now: dt.datetime, min_validity: dt.timedelta
+    place: Place, chain: str, ca: str, name: str, *, now: dt.datetime, min_validity: dt.timedelta
 ) -> Judged:
     """Check a chain (the gateway's certificate first, then the issuers) before it is used.
 
@@ -197,7 +198,9 @@ def _split(chain: str) -> list[str]:
         raise UserCertificateError("the file holds a private key; it must hold certificates only")
     found = openssl.certificates(chain)
     if not 1 <= len(found) <= _MAX_CHAIN:
-        raise UserCertificateError(f"the file holds {len(found)} certificates, 1 to {_MAX_CHAIN} fit")
+        raise UserCertificateError(
+            f"the file holds {len(found)} certificates, 1 to {_MAX_CHAIN} fit"
+        )
     return found
 
 
@@ -227,5 +230,8 @@ def _chain_problem(certificates: Sequence[str], ca: str, name: str) -> str | Non
     if re.search(r"hostname mismatch", against, re.IGNORECASE):
         return f"it is not for the name {name}"
     if "unable to get" in against or "self-signed certificate in certificate chain" in against:
-        return f"its chain does not lead to the given root; are the issuers in between missing? ({against})"
+        return (
+            "its chain does not lead to the given root; are the issuers in between missing? "
+            f"({against})"
+        )
     return f"openssl refuses it: {against}"
