@@ -7,7 +7,7 @@ from unittest import mock
 
 import pytest
 
-from python_plugins.tests.module_call import call
+from python_plugins.tests.module_call import call, load
 from tresor.system import readers
 
 PKI = Path("/etc/tresor/pki")
@@ -62,7 +62,8 @@ def test_the_path_is_found_between_other_signs(text: str) -> None:
 
 def test_module_hands_over_what_tresor_units_takes(monkeypatch: pytest.MonkeyPatch) -> None:
     unit = {"tresor-a.service": "LoadCredential=host.key:/etc/tresor/pki/host.key\n"}
-    monkeypatch.setattr(readers, "systemctl", systemctl(unit))
+    # Ansible's copy of our module_utils is another module object than tresor's.
+    monkeypatch.setattr(load("tresor_certificate_readers").readers, "systemctl", systemctl(unit))
     result = call("tresor_certificate_readers", files=[str(path) for path in FILES])
     assert result["units"] == [{"name": "tresor-a.service", "watch": ["/etc/tresor/pki/host.key"]}]
     assert not result["changed"]

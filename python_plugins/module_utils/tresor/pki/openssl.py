@@ -119,6 +119,19 @@ def revoked_serials(pem: str) -> frozenset[str]:
     )
 
 
+def next_update(pem: str) -> dt.datetime:
+    """Return when a list of revoked certificates in PEM ends.
+
+    Raises:
+        ToolError: not such a list, or one without an end.
+    """
+    text = _openssl("crl", "-noout", "-nextupdate", "-dateopt", "iso_8601", stdin=pem)
+    try:
+        return _time(_field(text, r"^nextUpdate=(.+)$"))
+    except ValueError as error:
+        raise ToolError(f"a list of revoked certificates has no end: {text.strip()}") from error
+
+
 @dataclass(frozen=True)
 class Described:
     """What decides whether a foreign certificate may be used. ``None``: no such extension."""

@@ -229,7 +229,7 @@ def _chain_problem(certificates: Sequence[str], ca: str, name: str) -> str | Non
         return None
     if re.search(r"hostname mismatch", against, re.IGNORECASE):
         return f"it is not for the name {name}"
-    if "unable to get" in against or "self-signed certificate in certificate chain" in against:
+    if re.search(r"unable to get|self-signed certificate in|signature failure", against):
         return (
             "its chain does not lead to the given root; are the issuers in between missing? "
             f"({against})"
