@@ -61,7 +61,7 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
-path:
+backup:
   description: The backup's folder; empty in check mode.
   returned: success
   type: str
@@ -73,7 +73,7 @@ files:
   description: How many files it holds.
   returned: success
   type: int
-size:
+bytes:
   description: Bytes of these files.
   returned: success
   type: int
@@ -116,7 +116,7 @@ def run(params: dict[str, Any], roots: Roots, *, check_mode: bool) -> dict[str, 
     if check_mode:
         for path in recipients:
             seal.check_recipient(path)
-        return {"path": "", "manifest_sha256": "", "files": 0, "size": 0, "removed": []}
+        return {"backup": "", "manifest_sha256": "", "files": 0, "bytes": 0, "removed": []}
     directory = Path(params["directory"])
     wanted = create.Wanted(
         directory=directory,
@@ -127,10 +127,10 @@ def run(params: dict[str, Any], roots: Roots, *, check_mode: bool) -> dict[str, 
     )
     path, manifest = create.create(wanted, roots, dt.datetime.now(dt.UTC))
     return {
-        "path": str(path),
+        "backup": str(path),
         "manifest_sha256": seal.sha256_of(path / MANIFEST),
         "files": manifest["files"],
-        "size": manifest["bytes"],
+        "bytes": manifest["bytes"],
         "removed": create.prune(directory, params["keep"]),
     }
 
