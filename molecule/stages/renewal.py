@@ -1,7 +1,7 @@
 """Stage renewal: the timer alone renews certificates of minutes, and a failure harms nothing.
 
-Runs on a converged lab and takes some minutes. The site's inventory is put back at the end; the
-next converge then issues certificates of the usual length.
+Runs on a converged lab and takes some minutes. Only the bastion is converged for it: the timer does
+the rest. At the end the inventory is put back and certificates of the usual length are issued.
 """
 
 from __future__ import annotations
@@ -131,10 +131,7 @@ def short_certificates(names: Sequence[str]) -> Iterator[None]:
     run(on_host("bastion", "sh", "-c", f"cp {_KEPT} {_WIRING}; cat >> {_WIRING}"), what="shorten",
         stdin=_SHORT.encode())  # fmt: skip
     try:
-        run(
-            on_host("bastion", "tresor", "converge", "--quiet"),
-            what="converge with short certificates",
-        )
+        _converge_bastion()
         for host in names:
             # The long ones are not due; without them the timer issues short ones.
             run(on_host(host, "rm", _RENEWED), what=f"take the certificate of {host} away")
@@ -144,7 +141,13 @@ def short_certificates(names: Sequence[str]) -> Iterator[None]:
         run(on_host("bastion", "sh", "-c", f"cp {_KEPT} {_WIRING} && rm {_KEPT}"), what="put back")
         give_back = f"[ ! -e {_CA_KEY}.away ] || mv {_CA_KEY}.away {_CA_KEY}"
         run(on_host("bastion", "sh", "-c", give_back), what="put the authority's key back")
-        run(on_host("bastion", "tresor", "converge", "--quiet"), what="converge as before")
+        run(on_host("bastion", "tresor", "run", "operate/renew.yml", "--quiet"), what="renew")
+        _converge_bastion()
+
+
+def _converge_bastion() -> None:
+    command = ["tresor", "converge", "--quiet", "--", "--limit", "bastion"]
+    run(on_host("bastion", *command), what="converge the bastion")
 
 
 def _quiet() -> None:

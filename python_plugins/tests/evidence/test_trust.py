@@ -16,7 +16,7 @@ NOW = dt.datetime(2026, 11, 25, 1, 0, tzinfo=dt.UTC)
 ALLOWED = ["198.51.100.130", "2001:db8:52::130"]
 GOOD = "^,*,198.51.100.130,8,6,377,34,-0.000003,-0.000004,0.000021\n"
 TRACKING = (
-    "C6336482,198.51.100.130,9,1764032400.1,{offset},0.0,0.00001,-8.4,0.0,0.04,0.0002,0.0001,64.4,"
+    "C6336482,198.51.100.130,9,1764032400.1,{offset},{last},0.00001,-8.4,0.0,0.04,0.0002,0.0001,64.4,"
     "{leap}\n"
 )
 
@@ -47,9 +47,17 @@ def test_only_the_companys_servers_are_followed(printed: str, ok: bool, says: st
     ],
 )
 def test_clock_that_is_off_is_seen(offset: str, leap: str, ok: bool) -> None:
-    check = trust.clock("gpu1", TRACKING.format(offset=offset, leap=leap))
+    check = trust.clock("gpu1", TRACKING.format(offset=offset, last=0.0, leap=leap))
     assert check.ok is ok
     assert f"{float(offset):+.6f}" in check.observed
+
+
+def test_error_is_seen_where_the_daemon_may_not_set_the_clock() -> None:
+    # As chronyc printed it on a host whose server was five seconds away.
+    printed = TRACKING.format(offset="-0.000000007", last="-5.000008106", leap="Normal")
+    check = trust.clock("vector1", printed)
+    assert not check.ok
+    assert "-5.000008" in check.observed
 
 
 def test_chrony_that_does_not_answer_counts_as_failed() -> None:

@@ -48,7 +48,10 @@ def clock(host: str, tracking_csv: str) -> Check:
     row = tracking_csv.strip().split(",")
     try:
         # Reference id, name, stratum, reference time, system time, last offset, ..., leap status.
-        stratum, offset, leap = int(row[2]), float(row[4]), row[13]
+        stratum, leap = int(row[2]), row[13]
+        # The correction that is still under way, and what the last look at the server found: a
+        # daemon that may not set the clock, or has not begun to, shows the error in the second.
+        offset = max(float(row[4]), float(row[5]), key=abs)
     except (IndexError, ValueError):
         return not_run(check_id, what, f"chronyc printed {tracking_csv[:100]!r}", source=host)
     return Check(
