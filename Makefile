@@ -9,7 +9,7 @@ MYPY_TARGETS := bundle/builder python_plugins/module_utils/tresor molecule/lab m
 	services/cli/src/tresor_cli docs/tools
 
 .DEFAULT_GOAL := help
-.PHONY: help need-root setup demo test test-lab test-older-core test-single-node check lint unit lab-status lab-down lab-destroy role-tables lock-dev clean
+.PHONY: $(shell sed -n 's/^\([a-z-]*\):.*/\1/p' $(firstword $(MAKEFILE_LIST)))
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -43,6 +43,9 @@ test-single-node: need-root setup  ## slow: the whole site on one server beside 
 	python -m stages destroy
 	python -m stages single-node
 	python -m stages destroy
+
+test-renewal: need-root setup  ## some minutes: short certificates renewed by timer, on a lab that is up
+	python -m stages renewal
 
 check: setup lint unit  ## the inner loop: lint and unit tests
 

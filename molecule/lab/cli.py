@@ -66,6 +66,12 @@ def parser() -> argparse.ArgumentParser:
     pull.add_argument("host")
     company_up = verb("company-up", _company_up, "install and start the identity provider")
     company_up.add_argument("--npm", type=Path, required=True, metavar="DIR")
+    sign = verb("company-sign", _company_sign, "sign a request from stdin with the company's CA")
+    sign.add_argument("--days", type=int, default=90)
+    crl = verb("company-crl", _company_crl, "print the company's list of revoked certificates")
+    crl.add_argument("--days", type=int, default=7, help="how long it is good; may be negative")
+    crl.add_argument("--revoke", type=Path, action="append", default=[], metavar="CERTIFICATE")
+    crl.add_argument("--revoke-idp", action="store_true", help="the identity provider's too")
     token = verb("token", _token, "print an access token of a user or client")
     token.add_argument("subject")
     trees = verb("trees", _trees, "build the base trees if need be and print their paths")
@@ -202,6 +208,25 @@ def _company_up(arguments: argparse.Namespace, settings: Settings) -> int:
         company.install_idp(lab.host(COMPANY1.name), arguments.npm)
     say(f"the identity provider {company.ISSUER} answers")
     return 0
+
+
+def _company_sign(arguments: argparse.Namespace, settings: Settings) -> int:
+    signed = company.sign_request(_the_company(settings), sys.stdin.read(), arguments.days)
+    print(signed, end="")
+    return 0
+
+
+def _company_crl(arguments: argparse.Namespace, settings: Settings) -> int:
+    the_company = _the_company(settings)
+    revoked = [path.read_text() for path in arguments.revoke]
+    revoked += [the_company.idp_certificate] if arguments.revoke_idp else []
+    print(company.revocation_list(the_company, revoked, arguments.days), end="")
+    return 0
+
+
+def _the_company(settings: Settings) -> company.Company:
+    _require_lab(settings)
+    return company.Company.load_or_create(settings.state / "company.json")
 
 
 def _token(arguments: argparse.Namespace, settings: Settings) -> int:

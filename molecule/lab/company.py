@@ -12,7 +12,7 @@ import secrets
 import tarfile
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -168,6 +168,61 @@ def _certificates() -> tuple[str, str, str, str]:
             (work / file).read_text() for file in ("ca.pem", "ca.key", "idp.pem", "idp.key")
         )
     return ca_pem, ca_key, idp_pem, idp_key
+
+
+def sign_request(company: Company, request: str, days: int = 90) -> str:
+    """Sign a server's signing request as the company's PKI would; return the certificate, PEM.
+
+    Names come from the request: the company's people have looked at it.
+
+    Raises LabError when openssl refuses the request.
+    """
+    with tempfile.TemporaryDirectory(prefix="tresor-lab-") as name:
+        work = _authority_files(company, Path(name))
+        (work / "request.csr").write_text(request)
+        (work / "extensions").write_text(
+            "basicConstraints=critical,CA:FALSE\n"
+            "keyUsage=critical,digitalSignature\n"
+            "extendedKeyUsage=serverAuth\n"
+            "subjectKeyIdentifier=hash\nauthorityKeyIdentifier=keyid\n"
+        )
+        sign = ["openssl", "x509", "-req", "-in", f"{work}/request.csr", "-days", str(days)]
+        sign += ["-CA", f"{work}/ca.pem", "-CAkey", f"{work}/ca.key"]
+        sign += ["-copy_extensions", "copy", "-extfile", f"{work}/extensions"]
+        return run(sign).stdout
+
+
+def revocation_list(company: Company, revoked: Sequence[str], days: int = 7) -> str:
+    """Return the company's list of revoked certificates, PEM, good for ``days``; may be negative.
+
+    ``revoked`` are certificates of the company in PEM.
+    """
+    with tempfile.TemporaryDirectory(prefix="tresor-lab-") as name:
+        work = _authority_files(company, Path(name))
+        (work / "index.txt").touch()
+        (work / "ca.cnf").write_text(
+            f"[ca]\ndefault_ca=own\n[own]\ndatabase={work}/index.txt\ndefault_md=sha256\n"
+            f"certificate={work}/ca.pem\nprivate_key={work}/ca.key\ncrl_extensions=crl\n"
+            "[crl]\nauthorityKeyIdentifier=keyid\n"
+        )
+        command = ["openssl", "ca", "-config", f"{work}/ca.cnf"]
+        for number, certificate in enumerate(revoked):
+            (work / f"{number}.pem").write_text(certificate)
+            run([*command, "-revoke", f"{work}/{number}.pem"])
+        now = time.time()
+        dates = [
+            time.strftime("%Y%m%d%H%M%SZ", time.gmtime(moment))
+            for moment in (min(now, now + days * 86400) - 3600, now + days * 86400)
+        ]
+        run([*command, "-gencrl", "-out", f"{work}/crl.pem", "-crl_lastupdate", dates[0],
+             "-crl_nextupdate", dates[1]])  # fmt: skip
+        return (work / "crl.pem").read_text()
+
+
+def _authority_files(company: Company, work: Path) -> Path:
+    (work / "ca.pem").write_text(company.ca_certificate)
+    (work / "ca.key").write_text(company.ca_key)
+    return work
 
 
 def _extensions(*extensions: str) -> list[str]:

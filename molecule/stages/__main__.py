@@ -9,7 +9,17 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from stages import boot, bundle, demo, older_core, operate, single_node, site_import, tamper
+from stages import (
+    boot,
+    bundle,
+    demo,
+    older_core,
+    operate,
+    renewal,
+    single_node,
+    site_import,
+    tamper,
+)
 from stages.shell import BUILD, StageError, lab, run
 
 
@@ -64,6 +74,7 @@ VERBS: dict[str, Callable[[], None]] = {
     "check": _check,
     "older-core": older_core.main,
     "single-node": single_node.main,
+    "renewal": renewal.main,
     "verify": _verify,
     "destroy": _destroy,
 }

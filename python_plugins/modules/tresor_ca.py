@@ -7,13 +7,17 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 ---
 module: tresor_ca
-short_description: Make the site's certificate authority, or sign the requests of one host
+short_description: Make the site's certificate authority, sign requests, revoke certificates
 description:
   - With O(state=present) an elliptic-curve authority exists in O(directory); its key is encrypted
     at rest with the passphrase in O(passphrase_file), which is generated where none was supplied.
+    Its list of revoked certificates, C(ca.crl), is there and good for at least half of
+    O(crl_validity_seconds).
   - With O(state=signed) the requests of one host are signed, all or none. A request may ask for no
     more than O(names) and O(addresses); nothing but its public key and names enters the
     certificate. Every certificate is entered in C(issued.jsonl) before it leaves.
+  - With O(state=revoked) all certificates of O(revoke_hosts) that have not ended, and those with
+    O(revoke_serials), are revoked, and the list is written anew.
 requirements:
   - The Python library C(cryptography) on the host that runs the module. The bastion's Ansible
     environment has it, so set C(ansible_python_interpreter) to C({{ ansible_playbook_python }}).
@@ -21,7 +25,7 @@ options:
   state:
     description: What to do.
     type: str
-    choices: [present, signed]
+    choices: [present, signed, revoked]
     default: present
   directory:
     description: The authority's folder, C(0700).
@@ -79,17 +83,35 @@ options:
     type: list
     elements: str
     default: []
-  certificate_days:
-    description: Days that a signed certificate is valid.
+  certificate_validity_seconds:
+    description: Seconds that a signed certificate is valid, counted from now.
     type: int
-    default: 90
+    default: 7776000
+  crl_validity_seconds:
+    description: Seconds that a list of revoked certificates is good for.
+    type: int
+    default: 2592000
+  revoke_hosts:
+    description: Inventory names of hosts whose certificates are revoked.
+    type: list
+    elements: str
+    default: []
+  revoke_serials:
+    description: Serial numbers, in hex, of certificates that are revoked.
+    type: list
+    elements: str
+    default: []
+  revoke_reason:
+    description: Why, for the book.
+    type: str
+    default: unspecified
 attributes:
   check_mode:
     support: full
     description: Nothing is made or signed; RV(certificates) is empty then.
   idempotence:
     support: partial
-    description: O(state=present) is idempotent. O(state=signed) signs whatever it is given.
+    description: O(state=signed) signs whatever it is given; the others are idempotent.
 author: Tresor
 """
 
@@ -124,6 +146,15 @@ ca_not_after:
   description: The end of that certificate, ISO 8601, UTC.
   returned: always
   type: str
+crl:
+  description: The list of revoked certificates in PEM; empty in check mode while there is none.
+  returned: always
+  type: str
+revoked:
+  description: The serials that O(state=revoked) revoked, or would revoke.
+  returned: always
+  type: list
+  elements: str
 certificates:
   description: What was signed, each with C(name), C(certificate), C(serial), C(not_after).
   returned: always
@@ -153,7 +184,11 @@ except ImportError:
 def argument_spec() -> dict[str, Any]:
     """Return the options of the module."""
     return {
-        "state": {"type": "str", "choices": ["present", "signed"], "default": "present"},
+        "state": {
+            "type": "str",
+            "choices": ["present", "signed", "revoked"],
+            "default": "present",
+        },
         "directory": {"type": "path", "required": True},
         "passphrase_file": {"type": "path", "required": True, "no_log": False},
         "common_name": {"type": "str"},
@@ -178,7 +213,11 @@ def argument_spec() -> dict[str, Any]:
         },
         "names": {"type": "list", "elements": "str", "default": []},
         "addresses": {"type": "list", "elements": "str", "default": []},
-        "certificate_days": {"type": "int", "default": 90},
+        "certificate_validity_seconds": {"type": "int", "default": 7_776_000},
+        "crl_validity_seconds": {"type": "int", "default": 2_592_000},
+        "revoke_hosts": {"type": "list", "elements": "str", "default": []},
+        "revoke_serials": {"type": "list", "elements": "str", "default": []},
+        "revoke_reason": {"type": "str", "default": "unspecified"},
     }
 
 
@@ -193,7 +232,12 @@ def present(params: dict[str, Any], *, check_mode: bool) -> dict[str, Any]:
             return _result(None, changed=True)
         lifetime = dt.timedelta(days=params["authority_days"])
         authority.create(place, params["common_name"], params["curve"], lifetime)
-    return _result(place, changed=not exists)
+    opened = authority.open_authority(place)
+    crl_lifetime = _crl_lifetime(params)
+    due = opened.crl_due(crl_lifetime)
+    if due is not None and not check_mode:
+        opened.write_crl(crl_lifetime)
+    return _result(place, changed=not exists or due is not None)
 
 
 def signed(params: dict[str, Any], *, check_mode: bool) -> dict[str, Any]:
@@ -211,12 +255,32 @@ def signed(params: dict[str, Any], *, check_mode: bool) -> dict[str, Any]:
         )
         for entry in params["requests"]
     ]
-    lifetime = dt.timedelta(days=params["certificate_days"])
+    lifetime = dt.timedelta(seconds=params["certificate_validity_seconds"])
     certificates = authority.open_authority(place).sign(params["host"], requests, lifetime)
     return {
         **_result(place, changed=True),
         "certificates": [asdict(certificate) for certificate in certificates],
     }
+
+
+def revoked(params: dict[str, Any], *, check_mode: bool) -> dict[str, Any]:
+    """Revoke certificates; return the module's result."""
+    place = _place(params)
+    opened = authority.open_authority(place)
+    if check_mode:
+        serials = opened.would_revoke(params["revoke_hosts"], params["revoke_serials"])
+    else:
+        serials = opened.revoke(
+            params["revoke_hosts"],
+            params["revoke_serials"],
+            params["revoke_reason"],
+            _crl_lifetime(params),
+        )
+    return {**_result(place, changed=bool(serials)), "revoked": serials}
+
+
+def _crl_lifetime(params: dict[str, Any]) -> dt.timedelta:
+    return dt.timedelta(seconds=params["crl_validity_seconds"])
 
 
 def _place(params: dict[str, Any]) -> Place:
@@ -231,6 +295,8 @@ def _result(place: Place | None, *, changed: bool) -> dict[str, Any]:
         "ca_fingerprint": opened.fingerprint if opened is not None else "",
         "ca_not_after": opened.not_after.isoformat() if opened is not None else "",
         "certificates": [],
+        "crl": place.crl.read_text() if place is not None and place.crl.exists() else "",
+        "revoked": [],
     }
 
 
@@ -243,7 +309,7 @@ def main() -> None:
     )
     if IMPORT_ERROR is not None:
         module.fail_json(msg=missing_required_lib("cryptography"), exception=IMPORT_ERROR)
-    action = present if module.params["state"] == "present" else signed
+    action = {"present": present, "signed": signed, "revoked": revoked}[module.params["state"]]
     try:
         result = action(module.params, check_mode=module.check_mode)
     except PkiError as error:

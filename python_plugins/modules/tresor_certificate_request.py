@@ -25,6 +25,16 @@ options:
     description: Where to put it.
     type: path
     default: /etc/tresor/pki/ca.crt
+  crl:
+    description:
+      - The authority's list of revoked certificates in PEM. A certificate on it is due. Empty
+        where there is none; the file is left alone then.
+    type: str
+    default: ""
+  crl_path:
+    description: Where to put it.
+    type: path
+    default: /etc/tresor/pki/ca.crl
   certificates:
     description: The certificates that the host should hold.
     type: list
@@ -71,10 +81,10 @@ options:
         description: The group of both files.
         type: str
         default: root
-  renew_days:
-    description: A certificate with this many days left, or fewer, is renewed.
+  renew_before_seconds:
+    description: A certificate with this many seconds left, or fewer, is renewed.
     type: int
-    default: 30
+    default: 2592000
   signed:
     description: Signed certificates to install, as P(tresor_ca#module) returned them.
     type: list
@@ -154,6 +164,8 @@ def argument_spec() -> dict[str, Any]:
     return {
         "ca_certificate": {"type": "str", "required": True},
         "ca_path": {"type": "path", "default": "/etc/tresor/pki/ca.crt"},
+        "crl": {"type": "str", "default": ""},
+        "crl_path": {"type": "path", "default": "/etc/tresor/pki/ca.crl"},
         "certificates": {
             "type": "list",
             "elements": "dict",
@@ -175,7 +187,7 @@ def argument_spec() -> dict[str, Any]:
                 "group": {"type": "str", "default": "root"},
             },
         },
-        "renew_days": {"type": "int", "default": 30},
+        "renew_before_seconds": {"type": "int", "default": 2_592_000},
         "signed": {
             "type": "list",
             "elements": "dict",
@@ -190,7 +202,7 @@ def argument_spec() -> dict[str, Any]:
     }
 
 
-def wanted_of(entry: dict[str, Any], renew_days: int) -> pki_request.Wanted:
+def wanted_of(entry: dict[str, Any], renew_before_seconds: int) -> pki_request.Wanted:
     """Translate one element of the option ``certificates``."""
     common_name = host_name(entry["common_name"])
     if len(common_name) > 64:
@@ -201,7 +213,7 @@ def wanted_of(entry: dict[str, Any], renew_days: int) -> pki_request.Wanted:
         certificate=Path(entry["certificate"]),
         common_name=common_name,
         identity=identity(entry["names"], entry["addresses"], entry["usages"]),
-        renew_before=dt.timedelta(days=renew_days),
+        renew_before=dt.timedelta(seconds=renew_before_seconds),
         owner=files.owner_ids(entry["owner"], entry["group"]),
     )
 
@@ -212,6 +224,21 @@ def place_authority(params: dict[str, Any], *, check_mode: bool) -> bool:
     pem = openssl.single_certificate(params["ca_certificate"])
     if files.read(path) == pem:
         return False
+    if not check_mode:
+        path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+        files.write(path, pem, 0o644)
+    return True
+
+
+def place_crl(params: dict[str, Any], *, check_mode: bool) -> bool:
+    """Install the list of revoked certificates; return whether that was (or would be) a change."""
+    path = Path(params["crl_path"])
+    if not params["crl"]:
+        return False
+    pem = params["crl"].rstrip("\n") + "\n"
+    if files.read(path) == pem:
+        return False
+    openssl.revoked_serials(pem)  # a damaged list would stop every server that reads it
     if not check_mode:
         path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
         files.write(path, pem, 0o644)
@@ -229,15 +256,17 @@ def install(params: dict[str, Any], wanted: list[pki_request.Wanted]) -> None:
 
 def run(params: dict[str, Any], *, check_mode: bool) -> dict[str, Any]:
     """Do what the options ask; return the module's result."""
-    wanted = [wanted_of(entry, params["renew_days"]) for entry in params["certificates"]]
+    wanted = [wanted_of(entry, params["renew_before_seconds"]) for entry in params["certificates"]]
     new_authority = place_authority(params, check_mode=check_mode)
-    changed = new_authority
+    new_crl = place_crl(params, check_mode=check_mode)
+    revoked = openssl.revoked_serials(params["crl"]) if params["crl"] else frozenset()
+    changed = new_authority or new_crl
     if params["signed"] and not check_mode:
         install(params, wanted)
     changed = changed or bool(params["signed"])
     requests, certificates, due = [], [], False
     for entry in wanted:
-        state = pki_request.look(entry, Path(params["ca_path"]), dt.datetime.now(dt.UTC))
+        state = pki_request.look(entry, Path(params["ca_path"]), dt.datetime.now(dt.UTC), revoked)
         reason = state.reason
         if reason is None and new_authority and check_mode:
             reason = "another issuer"  # the file to check against is not in place in check mode

@@ -128,3 +128,34 @@ def test_missing_package_file_is_named(tmp_path: Path) -> None:
     describe(tmp_path, "node_modules/a", "a-1.0.0.tgz")
     with pytest.raises(LabError, match=r"a-1\.0\.0\.tgz"):
         pack_tree(tmp_path)
+
+
+def test_company_signs_what_a_gateway_asks_for(made: Company, tmp_path: Path) -> None:
+    name = "llm.site.example"
+    request = ["openssl", "req", "-new", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"]
+    request += ["-noenc", "-keyout", "k.pem", "-subj", f"/CN={name}"]
+    request += ["-addext", f"subjectAltName=DNS:{name}"]
+    done = subprocess.run(request, cwd=tmp_path, capture_output=True, text=True, check=True)
+    (tmp_path / "leaf.pem").write_text(company.sign_request(made, done.stdout))
+    (tmp_path / "ca.pem").write_text(made.ca_certificate)
+    verify = ["openssl", "verify", "-x509_strict", "-CAfile", "ca.pem", "-purpose", "sslserver"]
+    verify += ["-verify_hostname", name, "leaf.pem"]
+    done = subprocess.run(verify, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    with pytest.raises(LabError):
+        company.sign_request(made, "nonsense")
+
+
+@pytest.mark.parametrize(
+    ("revoke", "days", "says"), [(False, 7, "OK"), (True, 7, "revoked"), (False, -1, "expired")]
+)
+def test_company_revokes(made: Company, tmp_path: Path, revoke: bool, days: int, says: str) -> None:
+    revoked = [made.idp_certificate] if revoke else []
+    (tmp_path / "crl.pem").write_text(company.revocation_list(made, revoked, days))
+    (tmp_path / "ca.pem").write_text(made.ca_certificate)
+    (tmp_path / "idp.pem").write_text(made.idp_certificate)
+    verify = ["openssl", "verify", "-CAfile", "ca.pem", "-CRLfile", "crl.pem", "-crl_check"]
+    done = subprocess.run(
+        [*verify, "idp.pem"], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert says in done.stdout + done.stderr

@@ -24,6 +24,24 @@ VECTOR = (
 
 # file, text, its replacement, key, what the message says, value seen, remedy
 CASES = {
+    "company-certificate-without-root": (
+        SITE,
+        "{source: site, ca_file: /etc/tresor/trust/company-ca.pem}",
+        "{source: company}",
+        "tresor_site.user_certificate.ca_file",
+        "missing key",
+        "nothing",
+        "write ca_file",
+    ),
+    "unknown-source-of-certificate": (
+        SITE,
+        "{source: site,",
+        "{source: letsencrypt,",
+        "tresor_site.user_certificate.source",
+        "is not one of the allowed values",
+        '"letsencrypt"',
+        "company",
+    ),
     "unknown-key": (
         SITE,
         "  api_name:",

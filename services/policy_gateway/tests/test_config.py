@@ -50,6 +50,7 @@ def test_good_configuration_passes() -> None:
         ("identity.jwks.url", "https://idp.example.com/jwks", ["exactly one of url"]),
         ("identity.jwks", {"url": "http://a/jwks", "ca_file": "/x"}, ["https://"]),
         ("identity.jwks", {"url": "https://a/jwks"}, ["ca_file", "is required"]),
+        ("identity.jwks", {"file": "/x", "crl_file": "/y"}, ["crl_file", "means nothing"]),
         ("listen", {}, ["listen", "exactly one"]),
         ("listen.tcp", "192.0.2.7:80", ["listen.tcp", "192.0.2.7", "loopback"]),
         ("listen.tcp", "127.0.0.1", ["listen.tcp"]),

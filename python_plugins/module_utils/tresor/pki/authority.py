@@ -16,8 +16,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from . import files, ledger
-from .errors import AuthorityError, RequestRefusedError
+from . import files, ledger, revocation
+from .errors import AuthorityError, RequestRefusedError, RevocationError
 from .names import Identity
 from .place import Place
 from .policy import Approved, approve
@@ -83,7 +83,7 @@ class Authority:
         if end > self.not_after:
             raise AuthorityError(
                 f"the authority ends on {self.not_after:%Y-%m-%d}, before a certificate of "
-                f"{lifetime.days} days would. Renew the authority (docs/runbooks)."
+                f"{lifetime} would. Renew the authority (docs/runbooks/certificates.md)."
             )
         approved = []
         for request in requests:
@@ -98,6 +98,60 @@ class Authority:
                 self._issue(host, request.name, self._build(content, now - _BACKDATE, end))
                 for request, content in approved
             ]
+
+    def crl_due(self, lifetime: dt.timedelta) -> str | None:
+        """Say why the list of revoked certificates must be written anew, None while it is good."""
+        now = dt.datetime.now(dt.UTC)
+        wanted = {
+            entry.serial
+            for entry in ledger.revocations(self._place.revocations)
+            if revocation.listed_until(entry) > now
+        }
+        return revocation.due(self._place.crl, self._certificate, wanted, now, lifetime)
+
+    def write_crl(self, lifetime: dt.timedelta) -> None:
+        """Sign and write the list of revoked certificates; it is good for ``lifetime``."""
+        with ledger.locked(self._place.directory):
+            self._write_crl(lifetime)
+
+    def revoke(
+        self, hosts: Sequence[str], serials: Sequence[str], reason: str, lifetime: dt.timedelta
+    ) -> list[str]:
+        """Revoke by host and by serial; return the serials that were not revoked before.
+
+        A host stands for all its certificates that have not ended. The list is written anew.
+
+        Raises:
+            RevocationError: an unknown host or serial: a typing error must not pass for done.
+        """
+        with ledger.locked(self._place.directory):
+            now = dt.datetime.now(dt.UTC).replace(microsecond=0)
+            new = self._to_revoke(hosts, serials)
+            for entry in new:
+                ledger.append(
+                    self._place.revocations,
+                    ledger.Revoked(entry.serial, now.isoformat(), entry.not_after, reason),
+                )
+            if new:
+                self._write_crl(lifetime)
+        return [entry.serial for entry in new]
+
+    def would_revoke(self, hosts: Sequence[str], serials: Sequence[str]) -> list[str]:
+        """Return what :meth:`revoke` would return, and change nothing."""
+        return [entry.serial for entry in self._to_revoke(hosts, serials)]
+
+    def _to_revoke(self, hosts: Sequence[str], serials: Sequence[str]) -> list[ledger.Issued]:
+        book = ledger.entries(self._place.book)
+        now = dt.datetime.now(dt.UTC)
+        chosen = _chosen(book, hosts, [serial.lower() for serial in serials], now)
+        known = {entry.serial for entry in ledger.revocations(self._place.revocations)}
+        return [entry for entry in chosen if entry.serial not in known]
+
+    def _write_crl(self, lifetime: dt.timedelta) -> None:
+        revoked = ledger.revocations(self._place.revocations)
+        number = revocation.number_of(self._place.crl) + 1
+        pem = revocation.signed(self._certificate, self._key, revoked, number, lifetime)
+        files.write(self._place.crl, pem, 0o644)
 
     def _issue(self, host: str, purpose: str, certificate: x509.Certificate) -> Signed:
         pem = certificate.public_bytes(serialization.Encoding.PEM).decode()
@@ -205,6 +259,24 @@ def open_authority(place: Place) -> Authority:
     ):
         raise AuthorityError(f"{place.key} is not the key of {place.certificate}")
     return Authority(place, key, certificate)
+
+
+def _chosen(
+    book: Sequence[ledger.Issued], hosts: Sequence[str], serials: Sequence[str], now: dt.datetime
+) -> list[ledger.Issued]:
+    unknown = sorted(set(hosts) - {entry.host for entry in book})
+    unknown += sorted(set(serials) - {entry.serial for entry in book})
+    if unknown:
+        raise RevocationError(
+            f"{', '.join(unknown)}: this authority never issued a certificate to such a host or "
+            "with such a serial; its book is issued.jsonl"
+        )
+    return [
+        entry
+        for entry in book
+        if entry.serial in serials
+        or (entry.host in hosts and dt.datetime.fromisoformat(entry.not_after) > now)
+    ]
 
 
 def _self_signed(

@@ -19,5 +19,13 @@ class AuthorityError(PkiError):
     """The certificate authority is missing, damaged, locked with another passphrase, or expired."""
 
 
+class RevocationError(PkiError):
+    """What shall be revoked was never issued, or the list of revoked certificates is damaged."""
+
+
+class UserCertificateError(PkiError):
+    """The certificate that users shall see does not fit: key, names, chain, dates or usage."""
+
+
 class InstallError(PkiError):
     """A signed certificate does not belong to the key or the authority of this host."""

@@ -1,4 +1,4 @@
-"""The authority's book: one line of JSON for each certificate it issued, append only."""
+"""The authority's books, JSON lines, append only: what it issued, and what it revoked."""
 
 from __future__ import annotations
 
@@ -24,7 +24,17 @@ class Issued:
     fingerprint: str
 
 
-def append(path: Path, entry: Issued) -> None:
+@dataclass(frozen=True)
+class Revoked:
+    """One revoked certificate. Times are UTC in ISO 8601."""
+
+    serial: str
+    revoked: str
+    not_after: str
+    reason: str
+
+
+def append(path: Path, entry: Issued | Revoked) -> None:
     """Write the entry and wait until it is on the disk."""
     line = json.dumps(asdict(entry), sort_keys=True, separators=(",", ":")) + "\n"
     descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
@@ -40,6 +50,13 @@ def entries(path: Path) -> list[Issued]:
     if not path.exists():
         return []
     return [Issued(**json.loads(line)) for line in path.read_text().splitlines() if line]
+
+
+def revocations(path: Path) -> list[Revoked]:
+    """Return what was revoked, oldest first."""
+    if not path.exists():
+        return []
+    return [Revoked(**json.loads(line)) for line in path.read_text().splitlines() if line]
 
 
 @contextmanager

@@ -107,6 +107,104 @@ def verify(pem: str, ca: Path) -> str | None:
     return (done.stderr or done.stdout).strip().replace(str(path), "certificate")
 
 
+def revoked_serials(pem: str) -> frozenset[str]:
+    """Return the serials, in lower-case hex, on a list of revoked certificates in PEM.
+
+    Raises:
+        ToolError: not such a list.
+    """
+    text = _openssl("crl", "-noout", "-text", stdin=pem)
+    return frozenset(
+        serial.lower().lstrip("0") for serial in re.findall(r"Serial Number: ([0-9A-F]+)", text)
+    )
+
+
+def next_update(pem: str) -> dt.datetime:
+    """Return when a list of revoked certificates in PEM ends.
+
+    Raises:
+        ToolError: not such a list, or one without an end.
+    """
+    text = _openssl("crl", "-noout", "-nextupdate", "-dateopt", "iso_8601", stdin=pem)
+    try:
+        return _time(_field(text, r"^nextUpdate=(.+)$"))
+    except ValueError as error:
+        raise ToolError(f"a list of revoked certificates has no end: {text.strip()}") from error
+
+
+@dataclass(frozen=True)
+class Described:
+    """What decides whether a foreign certificate may be used. ``None``: no such extension."""
+
+    serial: str
+    not_before: dt.datetime
+    not_after: dt.datetime
+    public_key: str
+    is_authority: bool
+    usages: frozenset[str] | None
+    key_usages: frozenset[str] | None
+
+
+def describe(pem: str) -> Described:
+    """Return the fields of any authority's certificate.
+
+    Raises:
+        ToolError: not a certificate.
+    """
+    text = _openssl(
+        "x509", "-noout", "-serial", "-dates", "-dateopt", "iso_8601", "-pubkey", "-text",
+        "-certopt", "no_pubkey,no_sigdump,no_header", stdin=pem,
+    )  # fmt: skip
+    public = re.search(r"-----BEGIN PUBLIC KEY-----.+?-----END PUBLIC KEY-----\n", text, re.DOTALL)
+    extended = _extension(text, "X509v3 Extended Key Usage")
+    return Described(
+        serial=_field(text, r"^serial=(\w+)$").lower(),
+        not_before=_time(_field(text, r"^notBefore=(.+)$")),
+        not_after=_time(_field(text, r"^notAfter=(.+)$")),
+        public_key=public[0] if public else "",
+        is_authority="CA:TRUE" in (_extension(text, "X509v3 Basic Constraints") or ()),
+        usages=None if extended is None else frozenset(_USAGE_NAMES.get(e, e) for e in extended),
+        key_usages=_extension(text, "X509v3 Key Usage"),
+    )
+
+
+def verify_server(leaf: Path, others: Sequence[str], ca: Path, name: str) -> str | None:
+    """Check a server's certificate against one root; return None or openssl's reason against it.
+
+    Dates are judged elsewhere, with a better message.
+    """
+    command = ["openssl", "verify", "-no-CApath", "-no-CAstore", "-no_check_time"]
+    command += ["-purpose", "sslserver", "-verify_hostname", name, "-CAfile", str(ca), *others]
+    done = _run([*command, str(leaf)], None)
+    if done.returncode == 0:
+        return None
+    return " ".join((done.stderr or done.stdout).replace(str(leaf), "certificate").split())[-400:]
+
+
+def request_names(pem: str) -> frozenset[str]:
+    """Return the host names that a signing request asks for.
+
+    Raises:
+        ToolError: not a signing request.
+    """
+    text = _openssl("req", "-noout", "-text", stdin=pem)
+    return frozenset(re.findall(r"DNS:([^,\s]+)", text))
+
+
+def certificates(text: str) -> list[str]:
+    """Return every certificate block of ``text``, each with a final line end."""
+    return [f"{block.rstrip()}\n" for block in _PEM.findall(text.replace("\r\n", "\n"))]
+
+
+def _extension(text: str, name: str) -> frozenset[str] | None:
+    found = re.search(rf"{name}:[^\n]*\n\s+([^\n]+)", text)
+    return frozenset(part.strip() for part in found[1].split(",")) if found else None
+
+
+def _time(value: str) -> dt.datetime:
+    return dt.datetime.fromisoformat(value.replace("Z", "+00:00"))
+
+
 def single_certificate(text: str) -> str:
     """Return the one certificate block of ``text``.
 
@@ -136,10 +234,8 @@ def _parse(text: str) -> Certificate:
     public = re.search(r"-----BEGIN PUBLIC KEY-----.+?-----END PUBLIC KEY-----\n", text, re.DOTALL)
     return Certificate(
         identity=Identity(frozenset(names), frozenset(addresses), frozenset(usages)),
-        serial=_field(text, r"^serial=(\w+)$").lower(),
-        not_after=dt.datetime.fromisoformat(
-            _field(text, r"^notAfter=(.+)$").replace("Z", "+00:00")
-        ),
+        serial=_field(text, r"^serial=(\w+)$").lower().lstrip("0"),
+        not_after=_time(_field(text, r"^notAfter=(.+)$")),
         fingerprint=_field(text, r"(?i)^sha256 Fingerprint=(.+)$").replace(":", "").lower(),
         public_key=public[0] if public else "",
     )

@@ -29,6 +29,16 @@ class Place:
         return self.directory / "issued.jsonl"
 
     @property
+    def crl(self) -> Path:
+        """The list of revoked certificates, signed."""
+        return self.directory / "ca.crl"
+
+    @property
+    def revocations(self) -> Path:
+        """The book of revocations, JSON lines."""
+        return self.directory / "revoked.jsonl"
+
+    @property
     def issued(self) -> Path:
         """The folder of issued certificates, one file per serial number."""
         return self.directory / "issued"

@@ -45,8 +45,10 @@ class State:
     access_wrong: bool
 
 
-def look(wanted: Wanted, ca: Path, now: dt.datetime) -> State:
-    """Return the state of one certificate. Changes nothing.
+def look(
+    wanted: Wanted, ca: Path, now: dt.datetime, revoked: frozenset[str] = frozenset()
+) -> State:
+    """Return the state of one certificate. Changes nothing. ``revoked`` are serials in hex.
 
     Raises:
         ToolError: openssl is missing.
@@ -61,6 +63,8 @@ def look(wanted: Wanted, ca: Path, now: dt.datetime) -> State:
     try:
         found = openssl.read_certificate(openssl.single_certificate(pem))
         reason = _reason(wanted, found, now)
+        if reason is None and found.serial in revoked:
+            reason = f"serial {found.serial} is revoked"
     except PkiError as error:
         return State(None, f"unreadable: {error}", access_wrong)
     if reason is None and (doubt := openssl.verify(pem, ca)) is not None:

@@ -85,6 +85,7 @@ def _site(inventory: Inventory) -> dict[str, Any]:
     shared = site.get("api_address", {"ipv4": first.ipv4, "ipv6": first.ipv6})
     return {
         **site,
+        "user_certificate": {"source": "site", "ca_file": None, **site.get("user_certificate", {})},
         "api_address": {
             "ipv4": _address(shared["ipv4"]),
             "ipv6": _address(shared.get("ipv6")),

@@ -203,6 +203,8 @@ def _check_identity(config: schema.Config) -> Iterator[str]:
             )
         if jwks.ca_file is None:
             yield "identity.jwks.ca_file: is required with url; name the CA of the provider"
+    elif jwks.crl_file is not None:
+        yield "identity.jwks.crl_file: means nothing with file; remove it, or set url"
     if jwks.max_age_seconds < jwks.refresh_seconds:
         yield (
             f"identity.jwks.max_age_seconds: value {jwks.max_age_seconds}: "

@@ -41,6 +41,7 @@ class Jwks(Section, frozen=True, kw_only=True):
     url: Text | None = None
     file: Text | None = None
     ca_file: Text | None = None
+    crl_file: Text | None = None
     cache_file: Text | None = None
     refresh_seconds: Seconds = 300.0
     max_age_seconds: Annotated[float, Meta(gt=0, le=604_800)] = 86_400.0

@@ -42,9 +42,16 @@ class FileSource:
 
 
 class UrlSource:
-    """The provider's JWKS endpoint; no redirects, no proxy, no system trust store."""
+    """The provider's JWKS endpoint; no redirects, no proxy, no system trust store.
 
-    def __init__(self, url: str, ca_file: Path, timeout: float) -> None:
+    With ``crl_file`` the provider's own certificate must not be on that list of revoked
+    certificates. A list that is missing, damaged, expired or another authority's is a failed
+    fetch: the keys at hand serve until their maximum age, and then no token is accepted.
+    """
+
+    def __init__(
+        self, url: str, ca_file: Path, timeout: float, *, crl_file: Path | None = None
+    ) -> None:
         parts = urlsplit(url)
         self._url = url
         self._host = parts.hostname or ""
@@ -54,14 +61,13 @@ class UrlSource:
             self._target += "?" + parts.query
         self._timeout = timeout
         self._ca_file = ca_file
+        self._crl_file = crl_file
 
     def fetch(self) -> bytes:
         """GET the document within the timeout (seconds, over everything)."""
         end = time.monotonic() + self._timeout
         try:
-            # The trust file is read each time: it may be renewed while the service runs.
-            context = ssl.create_default_context(cafile=str(self._ca_file))
-            context.minimum_version = ssl.TLSVersion.TLSv1_2
+            context = self._context()
             connection = http.client.HTTPSConnection(
                 self._host, self._port, timeout=self._timeout, context=context
             )
@@ -75,6 +81,15 @@ class UrlSource:
                 connection.close()
         except (OSError, http.client.HTTPException) as error:
             raise KeysError(f"{self._url}: {type(error).__name__}: {error}") from error
+
+    def _context(self) -> ssl.SSLContext:
+        # The trust files are read each time: they may be renewed while the service runs.
+        context = ssl.create_default_context(cafile=str(self._ca_file))
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        if self._crl_file is not None:
+            context.load_verify_locations(cafile=str(self._crl_file))
+            context.verify_flags |= ssl.VerifyFlags.VERIFY_CRL_CHECK_LEAF
+        return context
 
     def _read(self, response: http.client.HTTPResponse, end: float) -> bytes:
         data = bytearray()

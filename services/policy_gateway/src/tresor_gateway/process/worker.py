@@ -142,7 +142,12 @@ def _key_store(jwks: schema.Jwks) -> KeyStore:
     if jwks.file is not None:
         source = FileSource(Path(jwks.file))
     else:
-        source = UrlSource(jwks.url or "", Path(jwks.ca_file or ""), jwks.timeout_seconds)
+        source = UrlSource(
+            jwks.url or "",
+            Path(jwks.ca_file or ""),
+            jwks.timeout_seconds,
+            crl_file=Path(jwks.crl_file) if jwks.crl_file else None,
+        )
     return KeyStore(
         source,
         refresh_seconds=jwks.refresh_seconds,
