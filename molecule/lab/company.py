@@ -79,13 +79,13 @@ class User:
 
 
 CLIENTS = (
-    Client("batch", ("llm-users",)),
-    Client("verify-allowed", ("llm-users",)),
+    Client("batch", ("llm-users", "llm-embedding")),
+    Client("verify-allowed", ("llm-users", "llm-embedding")),
     Client("verify-noaccess", ("guests",)),
     Client("verify-expired", ("llm-users",), token_seconds=1),
     Client("verify-wrongaud", ("llm-users",), audience="urn:other:api"),
 )
-USERS = (User("alice", ("llm-users", "team-a")), User("bob", ("guests",)))
+USERS = (User("alice", ("llm-users", "llm-embedding", "team-a")), User("bob", ("guests",)))
 CLI = "cli"
 
 

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from stages import boot, bundle, demo, older_core, operate, site_import, tamper
+from stages import boot, bundle, demo, older_core, operate, single_node, site_import, tamper
 from stages.shell import BUILD, StageError, lab, run
 
 
@@ -63,6 +63,7 @@ VERBS: dict[str, Callable[[], None]] = {
     "converge": _converge,
     "check": _check,
     "older-core": older_core.main,
+    "single-node": single_node.main,
     "verify": _verify,
     "destroy": _destroy,
 }

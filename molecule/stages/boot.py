@@ -28,9 +28,9 @@ def trees_and_bundle() -> Path:
     return built
 
 
-def hosts() -> None:
-    """Boot all hosts; base trees are built first where the cache has none."""
-    run(lab("up"), what="lab up")
+def hosts(*names: str) -> None:
+    """Boot all hosts, or those named; base trees are built first where the cache has none."""
+    run(lab("up", *names), what="lab up")
 
 
 def company(built: Path) -> None:
@@ -42,12 +42,16 @@ def company(built: Path) -> None:
     run(lab("company-up", "--npm", str(folder / "npm-idp")), what="start the identity provider")
 
 
-def inventory() -> None:
-    """Put the lab's inventory where the bastion's operator keeps the site's."""
-    for path in sorted(_CONCERNS.rglob("*")):
-        if path.is_file():
-            target = Path("/etc/tresor/inventory") / path.relative_to(_CONCERNS)
-            put("bastion", str(target), path.read_bytes())
+def inventory(overlay: Path | None = None) -> None:
+    """Put the lab's inventory where the bastion's operator keeps the site's.
+
+    Files of ``overlay``, a folder of the same layout, take the place of the lab's.
+    """
+    found: dict[Path, Path] = {}
+    for folder in (_CONCERNS, *([overlay] if overlay else [])):
+        found |= {path.relative_to(folder): path for path in folder.rglob("*") if path.is_file()}
+    for relative, path in sorted(found.items()):
+        put("bastion", str(Path("/etc/tresor/inventory") / relative), path.read_bytes())
 
 
 def internet_counter(*, reset: bool = False) -> dict[str, Any]:

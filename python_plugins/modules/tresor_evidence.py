@@ -48,7 +48,7 @@ options:
     description: The parts of verify that ran.
     type: list
     elements: str
-    choices: [network, request_path, control]
+    choices: [network, request_path, services, control]
     required: true
   control_host:
     description: The host of the control. Empty where the site names none.
@@ -59,6 +59,10 @@ options:
     type: list
     elements: str
     default: []
+  services:
+    description: By name of a service, the hosts whose results must hold its checks.
+    type: dict
+    default: {}
   started:
     description: When verify began, in seconds since the epoch.
     type: float
@@ -66,7 +70,8 @@ options:
   results:
     description:
       - By host of the plan, what its modules returned, with the keys C(network), C(certificate)
-        (base64 text of the PEM), C(control), C(engines_before), C(engines_after), C(audit).
+        (base64 text of the PEM), C(control), C(engines_before), C(engines_after), C(audit),
+        C(services) (by name of the service).
     type: dict
     required: true
   api:
@@ -142,11 +147,12 @@ def argument_spec() -> dict[str, Any]:
         "scope": {
             "type": "list",
             "elements": "str",
-            "choices": ["network", "request_path", "control"],
+            "choices": ["network", "request_path", "services", "control"],
             "required": True,
         },
         "control_host": {"type": "str", "default": ""},
         "gateways": {"type": "list", "elements": "str", "default": []},
+        "services": {"type": "dict", "default": {}},
         "started": {"type": "float", "required": True},
         "results": {"type": "dict", "required": True},
         "api": {"type": "dict", "default": {}},
@@ -180,6 +186,7 @@ def main() -> None:
             scope=tuple(options["scope"]),
             control_host=options["control_host"],
             gateways=tuple(options["gateways"]),
+            services={name: tuple(hosts) for name, hosts in options["services"].items()},
         )
         ca_pem = Path(options["ca_file"]).read_bytes()
         checks, uncovered = judge_all(plan, gathered, ca_pem, options["renew_days"], finished)

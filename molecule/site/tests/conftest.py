@@ -14,6 +14,7 @@ from testinfra.host import Host
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 LABCTL = REPOSITORY / "molecule" / "lab" / "labctl"
+URL = "https://llm.site.example"
 
 
 def labctl(*arguments: str) -> str:
@@ -22,6 +23,12 @@ def labctl(*arguments: str) -> str:
         [str(LABCTL), *arguments], capture_output=True, text=True, check=True, cwd=REPOSITORY
     )
     return done.stdout
+
+
+@pytest.fixture(scope="session", name="labctl")
+def labctl_fixture() -> Callable[..., str]:
+    """Return a function that runs the lab tool and returns what it prints."""
+    return labctl
 
 
 @pytest.fixture(scope="session")
@@ -52,3 +59,26 @@ def evidence() -> dict[str, Any]:
 def internet_packets() -> Callable[[], int]:
     """Return a function that counts the packets internet1 received from the site."""
     return lambda: int(json.loads(labctl("internet-counter"))["packets"])
+
+
+@pytest.fixture(scope="session")
+def curl(connect: Callable[[str], Host]) -> Callable[..., tuple[int, Any]]:
+    """Return a function that calls the API from company1: status and (JSON) body."""
+    company = connect("company1")
+    bastion = connect("bastion")
+    ca = bastion.check_output("cat /etc/tresor/pki/ca.crt")
+    company.run_test(f"cat > /tmp/site-ca.crt <<'PEM'\n{ca}\nPEM")
+
+    def call(path: str, *, token: str | None = None, body: Any = None) -> tuple[int, Any]:
+        command = "curl -sS --max-time 60 --cacert /tmp/site-ca.crt -w '\\n%{http_code}' "
+        if token:
+            command += f"-H 'Authorization: Bearer {token}' "
+        if body is not None:
+            command += f"-H 'Content-Type: application/json' -d '{json.dumps(body)}' "
+        text, _, status = company.check_output(command + URL + path).rpartition("\n")
+        try:
+            return int(status), json.loads(text)
+        except json.JSONDecodeError:
+            return int(status), text
+
+    return call

@@ -7,7 +7,9 @@ from collections.abc import Callable
 import pytest
 from testinfra.host import Host
 
-SITE = ("bastion", "gateway1", "gpu1", "gpu2", "vector1", "ops1")
+from lab.topology import SITE_HOSTS
+
+SITE = tuple(host.name for host in SITE_HOSTS)
 TARGETS = ("203.0.113.10", "2001:db8:53::10")
 
 # All at once: every one of them must run into its timeout.

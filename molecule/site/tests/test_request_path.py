@@ -2,37 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 from testinfra.host import Host
 
-URL = "https://llm.site.example"
 MODEL = "smollm2-135m-instruct"
-
-
-@pytest.fixture(scope="module")
-def curl(connect: Callable[[str], Host]) -> Callable[..., tuple[int, Any]]:
-    company = connect("company1")
-    bastion = connect("bastion")
-    ca = bastion.check_output("cat /etc/tresor/pki/ca.crt")
-    company.run_test(f"cat > /tmp/site-ca.crt <<'PEM'\n{ca}\nPEM")
-
-    def call(path: str, *, token: str | None = None, body: Any = None) -> tuple[int, Any]:
-        command = "curl -sS --max-time 60 --cacert /tmp/site-ca.crt -w '\\n%{http_code}' "
-        if token:
-            command += f"-H 'Authorization: Bearer {token}' "
-        if body is not None:
-            command += f"-H 'Content-Type: application/json' -d '{json.dumps(body)}' "
-        text, _, status = company.check_output(command + URL + path).rpartition("\n")
-        try:
-            return int(status), json.loads(text)
-        except json.JSONDecodeError:
-            return int(status), text
-
-    return call
 
 
 def chat(**extra: Any) -> dict[str, Any]:

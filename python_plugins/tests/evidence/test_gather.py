@@ -41,6 +41,7 @@ def results(ca: Ca) -> dict[str, Any]:
             "control": {"checks": [OK]},
             "engines_before": {"checks": [OK], "served": {"a": 1.0}},
             "engines_after": {"checks": [OK], "served": {"a": 4.0}},
+            "services": {"vector": {"checks": [OK]}},
             "audit": {"decided": {"r1": 1}, "refused_early": {"n1": 1}, "problems": []},
         }
     }
@@ -61,11 +62,11 @@ def failed(
     found: dict[str, Any],
     *,
     api: dict[str, Any] = API,
-    scope: tuple[str, ...] = ("network", "request_path", "control"),
+    scope: tuple[str, ...] = ("network", "request_path", "services", "control"),
     control_host: str = "gpu1",
     gateways: tuple[str, ...] = ("gpu1",),
 ) -> set[str]:
-    gathered = Gathered(found, api, scope, control_host, gateways)
+    gathered = Gathered(found, api, scope, control_host, gateways, {"vector": ("gpu1",)})
     checks, _ = judge_all(PLAN, gathered, ca.pem, 30, NOW.timestamp())
     return {check.id for check in checks if not check.ok}
 
@@ -79,6 +80,7 @@ def test_what_is_not_proven_is_said(ca: Ca) -> None:
     _, uncovered = judge_all(PLAN, gathered, ca.pem, 30, NOW.timestamp())
     assert [item["what"] for item in uncovered] == [
         "flow users-api from company",
+        "the services behind the request path",
         "the positive control of the network probes",
     ]
 
@@ -92,6 +94,7 @@ def test_what_is_not_proven_is_said(ca: Ca) -> None:
         ("engines_before", {"run.engines_before.gpu1", "replica.smol.a"}),
         ("engines_after", {"run.engines_after.gpu1", "replica.smol.a"}),
         ("audit", {"audit.decisions", "audit.refused_early"}),
+        ("services", {"run.vector.gpu1"}),
     ],
 )
 def test_every_missing_part_fails(ca: Ca, key: str, expected: set[str]) -> None:

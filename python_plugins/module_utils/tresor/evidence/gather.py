@@ -7,7 +7,7 @@ import binascii
 import datetime
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from ..probe.targets import uncovered_flows
@@ -17,7 +17,7 @@ from .check import Check, not_run
 from .replicas import judge_replicas
 from .report import collect
 
-NETWORK, REQUEST_PATH, CONTROL = "network", "request_path", "control"
+NETWORK, REQUEST_PATH, SERVICES, CONTROL = "network", "request_path", "services", "control"
 
 
 @dataclass(frozen=True)
@@ -25,11 +25,13 @@ class Gathered:
     """What the modules of one run returned."""
 
     results: Mapping[str, Mapping[str, Any]]
-    """By host: network, certificate, control, engines_before, engines_after, audit."""
+    """By host: network, certificate, control, engines_before, engines_after, audit, services."""
     api: Mapping[str, Any]
     scope: tuple[str, ...]
     control_host: str
     gateways: tuple[str, ...]
+    services: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """By name of a service, the hosts that must prove it."""
 
     def of(self, host: str, key: str) -> Mapping[str, Any] | None:
         """Return what one module returned on one host, None if nothing."""
@@ -53,6 +55,15 @@ def judge_all(
         uncovered += [item.as_dict() for item in uncovered_flows(hosts, plan["flows"])]
     if REQUEST_PATH in gathered.scope:
         checks += _request_path(gathered, {model["task"] for model in plan["models"]})
+    if SERVICES in gathered.scope:
+        checks += _services(gathered)
+    if SERVICES not in gathered.scope or not gathered.services:
+        uncovered.append(
+            {
+                "what": "the services behind the request path",
+                "reason": "verify_services is empty, or this run left out the tag services",
+            }
+        )
     if CONTROL in gathered.scope:
         checks += _control(gathered)
     else:
@@ -70,6 +81,16 @@ def _of_hosts(gathered: Gathered, hosts: Sequence[str], key: str) -> list[Check]
         {f"{key}.{host}": gathered.of(host, key) for host in hosts},
         [f"{key}.{host}" for host in hosts],
     )
+
+
+def _services(gathered: Gathered) -> list[Check]:
+    """Return what the hosts of each service proved; a host that gave nothing fails."""
+    checks: list[Check] = []
+    for service, hosts in gathered.services.items():
+        found = {host: (gathered.of(host, "services") or {}).get(service) for host in hosts}
+        wanted = [f"{service}.{host}" for host in hosts]
+        checks += collect({f"{service}.{host}": found[host] for host in hosts}, wanted)
+    return checks
 
 
 def _certificates(
