@@ -5,7 +5,8 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export PYTHONPATH := $(CURDIR)/molecule:$(CURDIR)/python_plugins/module_utils
 LAB := molecule/lab/labctl
 MYPY_TARGETS := bundle/builder python_plugins/module_utils/tresor molecule/lab molecule/stages \
-	services/policy_gateway/src/tresor_gateway services/cli/src/tresor_cli docs/tools
+	services/policy_gateway/src/tresor_gateway services/host_exporter/src/tresor_exporter \
+	services/cli/src/tresor_cli docs/tools
 
 .DEFAULT_GOAL := help
 .PHONY: help need-root setup demo test test-lab test-older-core test-single-node check lint unit lab-status lab-down lab-destroy role-tables lock-dev clean
