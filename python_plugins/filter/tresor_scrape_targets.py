@@ -55,9 +55,7 @@ def tresor_scrape_targets(
     return sorted(found, key=lambda t: (t["job"], t["host"], t["instance"]))
 
 
-def _of(
-    job: Mapping[str, Any], hosts: Mapping[str, Mapping[str, Any]]
-) -> Iterator[dict[str, Any]]:
+def _of(job: Mapping[str, Any], hosts: Mapping[str, Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
     for name in job["hosts"]:
         if name not in hosts:
             raise AnsibleFilterError(

@@ -52,7 +52,14 @@ def render(target: Path, given: dict[str, Any], source: Path, role: Path) -> Non
     path = target.with_name(f".{target.name}.play.yml")
     path.write_text(yaml.safe_dump([play]))
     done = subprocess.run(
-        [Path(sys.executable).with_name("ansible-playbook"), "-i", "localhost,", "-c", "local", path],
+        [
+            Path(sys.executable).with_name("ansible-playbook"),
+            "-i",
+            "localhost,",
+            "-c",
+            "local",
+            path,
+        ],
         cwd=ROOT,
         capture_output=True,
         text=True,

@@ -294,7 +294,9 @@ ALERTS: Sequence[AlertCase] = (
     ),
     AlertCase(
         "SigningKeysOld",
-        **one('tresor_gateway_jwks_age_seconds{host="gateway1",worker="0"}', "43300x60", "43100x60"),
+        **one(
+            'tresor_gateway_jwks_age_seconds{host="gateway1",worker="0"}', "43300x60", "43100x60"
+        ),
         labels={"host": "gateway1", "worker": "0"},
     ),
     AlertCase(
@@ -483,7 +485,9 @@ RECORDS: Sequence[RecordCase] = (
     *_availability("1d", "26h", "5m", 300),
     *_availability("3d", "74h", "5m", 300),
     RecordCase("tresor:availability:ratio_window", traffic(0.96, 0.04, 200), [({}, 0.96)], "2h"),
-    RecordCase("tresor:error_budget_left:ratio_window", traffic(0.998, 0.002, 200), [({}, 0.6)], "2h"),
+    RecordCase(
+        "tresor:error_budget_left:ratio_window", traffic(0.998, 0.002, 200), [({}, 0.6)], "2h"
+    ),
     RecordCase(
         "tresor:gateway_ttft:p95_5m", latency(_TTFT, 9, 1, _TTFT_EDGES), [({"model": "m"}, 0.75)]
     ),

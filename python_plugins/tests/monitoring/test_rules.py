@@ -82,7 +82,9 @@ def every(case: AlertCase | RecordCase) -> str:
     return "30m" if case.interval == "5m" else case.interval
 
 
-def evaluation(at: str, series: Series, interval: str, checks: list[dict[str, Any]]) -> dict[str, Any]:
+def evaluation(
+    at: str, series: Series, interval: str, checks: list[dict[str, Any]]
+) -> dict[str, Any]:
     return {
         "interval": interval,
         "input_series": [{"series": name, "values": values} for name, values in series.items()],
@@ -152,7 +154,9 @@ def test_availability_counts_nothing_without_requests(
 
 def test_every_rule_has_a_case(rules: Path) -> None:
     found = list(rules_of(*rules.glob("*.yml")))
-    assert {r["alert"] for r in found if "alert" in r} == {c.alert for c in ALERTS} | {ALWAYS_FIRING}
+    assert {r["alert"] for r in found if "alert" in r} == {c.alert for c in ALERTS} | {
+        ALWAYS_FIRING
+    }
     assert {r["record"] for r in found if "record" in r} == {c.record for c in RECORDS}
     names = [r.get("alert") or r["record"] for r in found]
     assert len(names) == len(set(names)), "a name has two rules"

@@ -89,7 +89,11 @@ def _asked(
             return judge(answer.json())
         reason = f"HTTP {answer.status}"
     name = f"monitoring.{topic}.{host}"
-    return [not_run(name, f"Prometheus answers for its {topic}", reason, source=host, target=str(endpoint))]
+    return [
+        not_run(
+            name, f"Prometheus answers for its {topic}", reason, source=host, target=str(endpoint)
+        )
+    ]
 
 
 def _get(path: str) -> Request:

@@ -125,4 +125,6 @@ def _mapping(value: object) -> Mapping[str, Any]:
 
 def _list(value: object, key: str) -> list[Mapping[str, Any]]:
     found = _mapping(value).get(key)
-    return [entry for entry in found if isinstance(entry, Mapping)] if isinstance(found, list) else []
+    return (
+        [entry for entry in found if isinstance(entry, Mapping)] if isinstance(found, list) else []
+    )
