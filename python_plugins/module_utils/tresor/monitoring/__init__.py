@@ -1,0 +1,1 @@
+"""Proof that a site is watched: what Prometheus, Alertmanager and the journal say."""
