@@ -28,7 +28,7 @@ class PemFiles:
 
 @dataclass(frozen=True)
 class Siem:
-    """The reader's report, rsyslog's impstats file, and the queue there with its size in records."""
+    """The reader's report, rsyslog's impstats file, and the queue there with its room."""
 
     report: Path
     stats: Path
