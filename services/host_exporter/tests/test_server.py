@@ -150,8 +150,7 @@ def test_a_killed_process_loses_and_doubles_nothing(settings: Path) -> None:
     line = '{"path":"/v1/models","status":200,"seconds":0.1}\n'
     first = Program(settings)
     assert "listening on 127.0.0.1" in first.first
-    assert first.requests() is None
-    log.write_text(line * 3)
+    log.write_text(line * 3)  # before the first scrape
     assert first.requests() == 3
     assert first.end(signal.SIGKILL) == -signal.SIGKILL
     with log.open("a") as stream:

@@ -106,24 +106,11 @@ def _pem_files(section: Fields) -> schema.PemFiles:
 
 
 def _siem(section: Fields) -> schema.Siem:
-    queues = []
-    for entry in section.sections("queues"):
-        label, capacity = entry.text("label"), entry.number("capacity", 1, 10**12)
-        if not _LABEL.fullmatch(label):
-            raise entry.wrong("label", label, "write a-z, 0-9, '.', '_' or '-'")
-        queues.append(schema.SiemQueue(entry.text("name"), label, int(capacity)))
-        entry.end()
-    sources = section.text_map("sources")
-    for name, label in sources.items():
-        if not _LABEL.fullmatch(label):
-            raise section.wrong("sources", {name: label}, "write a-z, 0-9, '.', '_' or '-'")
-    checkpoint = section.text("checkpoint", default="")
     return schema.Siem(
+        report=section.path("report"),
         stats=section.path("stats"),
-        queues=tuple(queues),
-        action=section.text("action"),
-        sources=sources,
-        checkpoint=Path(checkpoint) if checkpoint else None,
+        queue=section.text("queue"),
+        queue_capacity=int(section.number("queue_capacity", 1, 10**9)),
     )
 
 

@@ -78,13 +78,6 @@ class Fields:
         self._known.append(key)
         return self.section(key) if key in self._data else None
 
-    def sections(self, key: str) -> list[Fields]:
-        """Take a list of mappings."""
-        return [
-            Fields(value, f"{self._place}: {key}[{number}]")
-            for number, value in enumerate(self._list(key))
-        ]
-
     def _list(self, key: str) -> list[Any]:
         value = self._take(key)
         if not isinstance(value, list):

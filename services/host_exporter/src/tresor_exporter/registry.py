@@ -33,7 +33,7 @@ def build(config: Config) -> list[Collector]:
     if wanted.firewall is not None:
         found.append(FirewallCollector(wanted.firewall, StateFile(folder / "firewall.json")))
     if wanted.siem is not None:
-        found.append(SiemCollector(wanted.siem, StateFile(folder / "siem.json")))
+        found.append(SiemCollector(wanted.siem))
     if wanted.certificates is not None:
         found.append(CertificateCollector(wanted.certificates))
     if wanted.crls is not None:

@@ -27,23 +27,13 @@ class PemFiles:
 
 
 @dataclass(frozen=True)
-class SiemQueue:
-    """A queue by its name in impstats; ``capacity`` in records, which impstats does not tell."""
-
-    name: str
-    label: str
-    capacity: int
-
-
-@dataclass(frozen=True)
 class Siem:
-    """rsyslog's impstats file; ``sources`` gives the label of each input's statistics."""
+    """The reader's report, rsyslog's impstats file, and the queue there with its room."""
 
+    report: Path
     stats: Path
-    queues: tuple[SiemQueue, ...]
-    action: str
-    sources: Mapping[str, str]
-    checkpoint: Path | None = None
+    queue: str
+    queue_capacity: int
 
 
 @dataclass(frozen=True)

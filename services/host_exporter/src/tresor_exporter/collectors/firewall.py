@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 from collections.abc import Iterator
@@ -9,6 +10,7 @@ from typing import Any, Final
 
 from prometheus_client.core import CounterMetricFamily, Metric
 
+from tresor_exporter.errors import CollectorError
 from tresor_exporter.schema import Firewall
 from tresor_exporter.state import StateFile
 from tresor_exporter.tally import Tally
@@ -63,6 +65,12 @@ class FirewallCollector:
     def __init__(self, config: Firewall, state: StateFile) -> None:
         self._counts = DropCounts()
         self._tally = Tally(config.log, state, self._counts)
+
+    def begin(self) -> None:
+        """Take up the log now, so that the first scrape counts from the start of the service."""
+        # A log that cannot be read is the first scrape's to tell.
+        with contextlib.suppress(CollectorError):
+            self._tally.update()
 
     def collect(self) -> Iterator[Metric]:
         """Read on and yield the counters, also when there was nothing to read."""

@@ -1,9 +1,10 @@
-"""The log forwarder's queues, from rsyslog's impstats file (JSON lines)."""
+"""The log forwarder: what its reader reports of the spool, and rsyslog's queue (impstats)."""
 
 from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -12,14 +13,20 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 
 from tresor_exporter.errors import CollectorError
 from tresor_exporter.schema import Siem
-from tresor_exporter.state import StateFile
 
 _TAIL_BYTES: Final = 256 * 1024
-Stats = Mapping[str, Mapping[str, Any]]
+_REPORT_BYTES: Final = 256 * 1024
+_MAX_SOURCES: Final = 32
+_SOURCE: Final = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
+_RECORD_BYTES: Final = 1024
+"""How large a record is assumed to be while none waits whose size could be seen."""
 
 
 def parse_stats(tail: bytes) -> dict[str, dict[str, Any]]:
-    """Return the newest statistics by name; lines may have a time before the JSON. Never raises."""
+    """Return the newest statistics of each queue; lines may have a time before the JSON.
+
+    Never raises.
+    """
     newest: dict[str, dict[str, Any]] = {}
     for line in tail.split(b"\n"):
         start = line.find(b"{")
@@ -29,49 +36,9 @@ def parse_stats(tail: bytes) -> dict[str, dict[str, Any]]:
             data = json.loads(line[start:])
         except (ValueError, RecursionError):
             continue
-        if isinstance(data, dict) and isinstance(data.get("name"), str):
-            newest[data["name"]] = data
+        if isinstance(data, dict) and data.get("origin") == "core.queue":
+            newest[str(data.get("name"))] = data
     return newest
-
-
-class Forwarded:
-    """Counts what left the host.
-
-    rsyslog counts a record as processed when it enters the action's queue, so what was delivered
-    is what entered less what still waits and what was thrown away; and its own counters begin
-    again at each start while the queue on disk stays.
-    """
-
-    def __init__(self) -> None:
-        self.total = 0
-        self._processed: int | None = None
-        self._held = 0
-
-    def update(self, processed: int, waiting: int, discarded: int) -> None:
-        """Take the newest readings; all counts of records since rsyslog's start."""
-        known = self._processed
-        if known is None:
-            self.total = max(processed - waiting - discarded, 0)
-        elif processed >= known:
-            self.total += max(processed - known - (waiting + discarded - self._held), 0)
-        else:  # rsyslog began again; what waited before waits still, what it threw away is history
-            self.total += max(processed - waiting - discarded + self._held, 0)
-        self._processed, self._held = processed, waiting + discarded
-
-    def dump(self) -> dict[str, Any]:
-        """Return the state for JSON."""
-        return {"total": self.total, "processed": self._processed, "held": self._held}
-
-    def restore(self, data: Mapping[str, Any]) -> None:
-        """Take over what ``dump`` gave.
-
-        Raises:
-            KeyError, TypeError, ValueError: it is something else.
-        """
-        processed = data["processed"]
-        total, held = int(data["total"]), int(data["held"])
-        self._processed = None if processed is None else int(processed)
-        self.total, self._held = total, held
 
 
 class SiemCollector:
@@ -79,80 +46,103 @@ class SiemCollector:
 
     name = "siem"
 
-    def __init__(self, config: Siem, state: StateFile) -> None:
+    def __init__(self, config: Siem) -> None:
         self._config = config
-        self._state = state
-        self._forwarded: Forwarded | None = None
+        # The reader empties rsyslog's file now and then; what was said before still holds.
+        self._stats: dict[str, dict[str, Any]] = {}
 
     def collect(self) -> Iterator[Metric]:
-        """Yield what rsyslog wrote last."""
-        config = self._config
-        raw, written = _tail(config.stats)
-        stats = parse_stats(raw)
-        yield _gauge("stats_timestamp_seconds", "When rsyslog wrote its statistics", written)
-        if config.checkpoint is not None:
-            try:
-                mark = config.checkpoint.stat().st_mtime
-            except OSError as error:
-                raise CollectorError(f"{config.checkpoint}: {error.strerror}") from error
-            yield _gauge("checkpoint_timestamp_seconds", "When the place was saved", mark)
-        yield from self._queues(stats)
-        action = _entry(stats, config.action, config.stats)
-        suspended = _count(action, "suspended") > _count(action, "resumed")
-        yield _gauge("suspended", "1 while the receiver cannot be reached", int(suspended))
-        yield self._sources(stats)
-        yield self._count_forwarded(stats, action)
-
-    def _queues(self, stats: Stats) -> Iterator[Metric]:
-        records = _labelled_gauge("queue_records", "Records that wait")
-        capacity = _labelled_gauge("queue_capacity_records", "Records that the queue can hold")
-        discarded = CounterMetricFamily(
-            "tresor_siem_discarded", "Records thrown away", labels=["queue"]
+        """Yield what reader and rsyslog said last."""
+        report = _report(self._config.report)
+        raw, written = _tail(self._config.stats)
+        self._stats.update(parse_stats(raw))
+        yield _gauge(
+            "stats_timestamp_seconds",
+            "When reader and rsyslog last told how they are, the older of both",
+            min(written, _number(report, "time")),
         )
-        for queue in self._config.queues:
-            entry = _entry(stats, queue.name, self._config.stats)
-            records.add_metric([queue.label], _count(entry, "size"))
-            capacity.add_metric([queue.label], queue.capacity)
-            discarded.add_metric([queue.label], _discarded(entry))
+        yield _gauge(
+            "checkpoint_timestamp_seconds",
+            "All records until then were acknowledged by the receiver",
+            _number(report, "covered_until"),
+        )
+        yield _gauge(
+            "suspended",
+            "1 while there is no connection to the receiver",
+            int(report.get("connected") is not True),
+        )
+        yield _gauge(
+            "sources_waiting",
+            "1 while sources wait because the spool has no room",
+            int(bool(report.get("blocked"))),
+        )
+        yield _submitted(report)
+        yield CounterMetricFamily(
+            "tresor_siem_forwarded",
+            "Records that the receiver acknowledged",
+            value=_number(report, "proven_records"),
+        )
+        yield from self._queues(report)
+
+    def _queues(self, report: Mapping[str, Any]) -> Iterator[Metric]:
+        records = _queue_gauge("queue_records", "Records that wait")
+        capacity = _queue_gauge("queue_capacity_records", "Records that have room")
+        discarded = CounterMetricFamily("tresor_siem_discarded", "Records lost", labels=["queue"])
+        waiting = _number(report, "unproven_records")
+        used, limit = _number(report, "spool_bytes"), _number(report, "spool_limit_bytes")
+        records.add_metric(["spool"], waiting)
+        capacity.add_metric(["spool"], spool_capacity(waiting, used, limit))
+        discarded.add_metric(["journal"], _number(report, "lost_journal_entries"))
+        wire = self._stats.get(self._config.queue)
+        if wire is not None:
+            records.add_metric(["wire"], _number(wire, "size"))
+            capacity.add_metric(["wire"], self._config.queue_capacity)
+            lost = _number(wire, "discarded.full") + _number(wire, "discarded.nf")
+            discarded.add_metric(["wire"], lost)
         yield from (records, capacity, discarded)
+        if wire is None:
+            known = ", ".join(sorted(self._stats)) or "none"
+            raise CollectorError(
+                f"{self._config.stats}: no statistics of the queue {self._config.queue!r}; "
+                f"there are: {known}"
+            )
 
-    def _sources(self, stats: Stats) -> Metric:
-        family = CounterMetricFamily("tresor_siem_submitted", "Records taken in", labels=["source"])
-        totals: dict[str, int] = {}
-        for name, label in self._config.sources.items():
-            # An input that has seen nothing yet has no statistics.
-            totals[label] = totals.get(label, 0) + _count(stats.get(name, {}), "submitted")
-        for label, total in totals.items():
-            family.add_metric([label], total)
-        return family
 
-    def _count_forwarded(self, stats: Stats, action: Mapping[str, Any]) -> Metric:
-        forwarded = self._forwarded = self._forwarded or self._restored()
-        entries = [stats[queue.name] for queue in self._config.queues]
-        before = forwarded.dump()
-        forwarded.update(
-            _count(action, "processed"),
-            sum(_count(entry, "size") for entry in entries),
-            sum(_discarded(entry) for entry in entries),
-        )
-        if forwarded.dump() != before:
-            try:
-                self._state.save(forwarded.dump())
-            except OSError as error:
-                raise CollectorError(f"state of {self._config.stats}: {error}") from error
-        return CounterMetricFamily(
-            "tresor_siem_forwarded", "Records that the receiver confirmed", value=forwarded.total
-        )
+def spool_capacity(waiting: float, used: float, limit: float) -> float:
+    """Return how many records fit; the spool is bounded in bytes, so by the size of those there."""
+    if waiting > 0 and used > 0:
+        return max(round(waiting * limit / used), 1)
+    return max(limit // _RECORD_BYTES, 1)
 
-    def _restored(self) -> Forwarded:
-        saved = self._state.load()
-        forwarded = Forwarded()
-        if saved is not None:
-            try:
-                forwarded.restore(saved)
-            except (KeyError, TypeError, ValueError):
-                self._state.set_aside()
-        return forwarded
+
+def _submitted(report: Mapping[str, Any]) -> Metric:
+    family = CounterMetricFamily("tresor_siem_submitted", "Records taken in", labels=["source"])
+    sources = report.get("submitted")
+    if not isinstance(sources, dict) or len(sources) > _MAX_SOURCES:
+        raise CollectorError(f"the reader's report has {sources!r:.80} as submitted")
+    for name in sources:
+        if not _SOURCE.fullmatch(name):
+            raise CollectorError(f"the reader's report names a source {name!r:.80}")
+        family.add_metric([name], _number(sources, name))
+    return family
+
+
+def _report(path: Path) -> dict[str, Any]:
+    try:
+        with path.open("rb") as stream:
+            raw = stream.read(_REPORT_BYTES)
+    except OSError as error:
+        raise CollectorError(
+            f"{path}: {error.strerror}; does tresor-siem-reader.service run, "
+            "and may this user read it?"
+        ) from error
+    try:
+        data = json.loads(raw)
+    except ValueError:
+        data = None
+    if not isinstance(data, dict):
+        raise CollectorError(f"{path}: is no report of the reader")
+    return data
 
 
 def _tail(path: Path) -> tuple[bytes, float]:
@@ -167,25 +157,16 @@ def _tail(path: Path) -> tuple[bytes, float]:
         ) from error
 
 
-def _entry(stats: Stats, name: str, path: Path) -> Mapping[str, Any]:
-    if name not in stats:
-        known = ", ".join(sorted(stats)) or "none"
-        raise CollectorError(f"{path}: no statistics of {name!r}; there are: {known}")
-    return stats[name]
-
-
-def _count(entry: Mapping[str, Any], key: str) -> int:
-    value = entry.get(key, 0)
-    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else 0
-
-
-def _discarded(entry: Mapping[str, Any]) -> int:
-    return _count(entry, "discarded.full") + _count(entry, "discarded.nf")
+def _number(entry: Mapping[str, Any], key: str) -> float:
+    value = entry.get(key)
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < 1e18:
+        raise CollectorError(f"the forwarder says {value!r:.80} as {key}")
+    return value
 
 
 def _gauge(name: str, text: str, value: float) -> Metric:
     return GaugeMetricFamily(f"tresor_siem_{name}", text, value=value)
 
 
-def _labelled_gauge(name: str, text: str) -> GaugeMetricFamily:
+def _queue_gauge(name: str, text: str) -> GaugeMetricFamily:
     return GaugeMetricFamily(f"tresor_siem_{name}", text, labels=["queue"])
