@@ -31,12 +31,15 @@ author: Tresor
 EXAMPLES = r"""
 - name: Show what would be scraped
   ansible.builtin.debug:
-    msg: "{{ tresor_plan.hosts | tresor_scrape_targets([{'job': 'node', 'port': 9100, 'path': '/node', 'hosts': ['gpu1']}]) }}"
+    msg: "{{ tresor_plan.hosts | tresor_scrape_targets(jobs) }}"
+  vars:
+    jobs: [{job: node, port: 9100, path: /node, hosts: [gpu1]}]
 """
 
 RETURN = r"""
 _value:
-  description: Targets, each with C(job), C(host), C(group), C(instance), C(name), C(port) and C(path).
+  description:
+    - Targets, each with C(job), C(host), C(group), C(instance), C(name), C(port) and C(path).
   type: list
   elements: dict
 """

@@ -92,8 +92,8 @@ def test_every_rule_is_evaluated(ask: Ask) -> None:
 
 @pytest.mark.parametrize("expression", panels())
 def test_every_panel_shows_data(query: Ask, expression: str) -> None:
-    # Rates need two scrapes, records another evaluation.
-    assert within(90, lambda: query(expression)), f"no data for {expression}"
+    # Rates need two scrapes; the slowest records are computed every two minutes.
+    assert within(150, lambda: query(expression)), f"no data for {expression}"
 
 
 @pytest.mark.parametrize("url", [f"{PROMETHEUS}/metrics", f"{ALERTMANAGER}/metrics"])

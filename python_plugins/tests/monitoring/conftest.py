@@ -79,7 +79,7 @@ def rules(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for path in (*STATIC_RULES, folder.parent / "targets.yml"):
         content = yaml.safe_load(path.read_text())
         for group in content["groups"]:
-            # How often a group is evaluated on a host; here each test says it, or days cost minutes.
+            # How often a host evaluates it; here each test says so, or days cost minutes.
             group.pop("interval", None)
         (folder / path.name).write_text(yaml.safe_dump(content, sort_keys=False))
     return folder

@@ -131,7 +131,8 @@ def test_record_computes_what_it_says(
     # promtool compares exactly; what follows is 1 where the value is near enough.
     near = [
         {
-            "expr": f"abs({case.record}{labels_text(labels)} - {value!r}) <= bool {case.within * abs(value)!r}",
+            "expr": f"abs({case.record}{labels_text(labels)} - {value!r})"
+            f" <= bool {case.within * abs(value)!r}",
             "exp_samples": [{"labels": labels_text(labels), "value": 1}],
         }
         for labels, value in case.samples

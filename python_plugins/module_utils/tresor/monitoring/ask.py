@@ -64,7 +64,7 @@ def check_prometheus(
         checks = [
             check
             for path, judge in judges.items()
-            for check in _asked(host, endpoint, certified, path, judge, timeout)
+            for check in _asked(path, judge, host=host, at=(endpoint, certified), timeout=timeout)
         ]
         if all(check.ok for check in checks) or time.monotonic() >= end:
             return checks
@@ -72,13 +72,14 @@ def check_prometheus(
 
 
 def _asked(
-    host: str,
-    endpoint: Endpoint,
-    context: ssl.SSLContext,
     path: str,
     judge: Callable[[object], list[Check]],
+    *,
+    host: str,
+    at: tuple[Endpoint, ssl.SSLContext],
     timeout: float,
 ) -> list[Check]:
+    endpoint, context = at
     topic = path.partition("?")[0]
     try:
         answer: Any = call(endpoint, _get(f"/api/v1/{path}"), context, timeout)
