@@ -5,7 +5,7 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export PYTHONPATH := $(CURDIR)/molecule:$(CURDIR)/python_plugins/module_utils
 LAB := molecule/lab/labctl
 MYPY_TARGETS := bundle/builder python_plugins/module_utils/tresor molecule/lab molecule/stages \
-	services/policy_gateway/src/tresor_gateway services/cli/src/tresor_cli docs/tools
+	services/policy_gateway/src/tresor_gateway services/cli/src/tresor_cli services/vector/src/tresor_vector docs/tools
 
 .DEFAULT_GOAL := help
 .PHONY: help need-root setup demo test test-lab test-older-core check lint unit lab-status lab-down lab-destroy role-tables lock-dev clean
