@@ -26,13 +26,13 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def _host_verbs(verbs: Any) -> None:  # noqa: ANN401
-    verb = verbs.add_parser("prepare", help="claim the data directory for this version")
+    verb = verbs.add_parser("serve-server", help="claim the data and become the real server")
     verb.add_argument("--data", type=Path, required=True)
-    verb.add_argument("--form", choices=["lite", "standalone"], required=True)
     verb.add_argument("--program-version", required=True)
-    verb.add_argument("--base", type=Path, help="directory of the configuration under /etc")
-    verb.add_argument("--effective", type=Path, help="directory the server reads")
-    verb.set_defaults(run=_prepare)
+    verb.add_argument("--program", type=Path, required=True)
+    verb.add_argument("--libraries", type=Path, required=True)
+    verb.add_argument("--effective", type=Path, required=True, help="directory of its milvus.yaml")
+    verb.set_defaults(run=_serve_server)
 
     verb = verbs.add_parser("serve-lite", help="run Milvus Lite on a Unix socket")
     verb.add_argument("--data", type=Path, required=True)
@@ -47,7 +47,7 @@ def _host_verbs(verbs: Any) -> None:  # noqa: ANN401
     verb.add_argument("--lite-socket", type=Path)
     verb.add_argument("--management", help="address of the real server's management port")
     verb.add_argument("--base", type=Path)
-    verb.add_argument("--effective", type=Path)
+    verb.add_argument("--effective", type=Path, help="directory the server reads")
     verb.add_argument("--every", type=float, default=2.0, help="seconds between two rounds")
     _guard_options(verb)
     verb.set_defaults(run=_watch)
@@ -117,21 +117,24 @@ def _connect(options: argparse.Namespace) -> Any:  # noqa: ANN401
     return connect(_access(options), options.user, password)
 
 
-def _prepare(options: argparse.Namespace) -> Any:  # noqa: ANN401
-    from tresor_vector.host import configuration, stamp  # noqa: PLC0415
+def _serve_server(options: argparse.Namespace) -> Any:  # noqa: ANN401
+    from tresor_vector.host import server, stamp  # noqa: PLC0415
 
-    before = stamp.claim(options.data, options.form, options.program_version)
-    if options.base and options.effective:
-        configuration.write(options.base, options.effective, is_open=False)
-    return {"before": before, "now": options.program_version}
+    before = stamp.claim(options.data, "standalone", options.program_version)
+    _say_upgrade(before, options.program_version)
+    server.become(options.program, options.libraries, options.effective, options.data)
+
+
+def _say_upgrade(before: str | None, now: str) -> None:
+    if before not in (None, now):
+        print(f"data of version {before} is opened by {now}", flush=True)
 
 
 def _serve_lite(options: argparse.Namespace) -> Any:  # noqa: ANN401
     from tresor_vector.host import lite, stamp  # noqa: PLC0415
 
     before = stamp.claim(options.data, "lite", options.program_version)
-    if before not in (None, options.program_version):
-        print(f"data of version {before} is opened by {options.program_version}", flush=True)
+    _say_upgrade(before, options.program_version)
     lite.serve(
         options.data, options.listen, options.guard_folder, options.minimum_free, options.workers
     )

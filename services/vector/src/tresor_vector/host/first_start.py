@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from pathlib import Path
 from typing import Any, Final
@@ -22,12 +23,20 @@ def wait_healthy(management: str, seconds: float) -> None:
     """
     end = time.monotonic() + seconds
     while not health.of_server(management, 2.0).up:
+        _still_there()
         if time.monotonic() > end:
             raise VectorError(
                 f"{management}/healthz: the server is not healthy after {seconds:.0f} s; "
                 "its reasons are in this unit's journal"
             )
         time.sleep(0.5)
+
+
+def _still_there() -> None:
+    """Raise VectorError when the server's main process is gone: then waiting is in vain."""
+    main = os.environ.get("MAINPID", "")
+    if main and not Path("/proc", main).exists():
+        raise VectorError("the server ended while it started; its reasons are in this journal")
 
 
 def secure(access: Access, password_file: Path, seconds: float) -> bool:

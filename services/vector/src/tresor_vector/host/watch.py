@@ -7,6 +7,7 @@ private network, where its management port is.
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import sys
 import threading
@@ -100,16 +101,23 @@ class Watch:
         self.state = State(self._probe(), seen, size)
 
     def _apply(self, seen: space.Space) -> None:
-        settings = self._settings
-        space.set_open(settings.guard_folder, is_open=not seen.blocked)
-        if settings.base and settings.effective and settings.effective.is_dir():
-            configuration.write(settings.base, settings.effective, is_open=not seen.blocked)
+        self._set(is_open=not seen.blocked)
         if self._said_blocked in (None, False) and seen.blocked:
             print(self._guard.message(seen), file=sys.stderr, flush=True)
         elif self._said_blocked and not seen.blocked:
             text = f"vector database takes writes again: {seen.free} bytes are free for its data"
             print(text, file=sys.stderr, flush=True)
         self._said_blocked = seen.blocked
+
+    def shut(self) -> None:
+        """Let no write in any more: nobody looks at the space from here on."""
+        self._set(is_open=False)
+
+    def _set(self, *, is_open: bool) -> None:
+        settings = self._settings
+        space.set_open(settings.guard_folder, is_open=is_open)
+        if settings.base and settings.effective:
+            configuration.write(settings.base, settings.effective, is_open=is_open)
 
     def _probe(self) -> health.Health:
         if self._settings.lite_socket:
@@ -177,7 +185,10 @@ def run(settings: Settings) -> None:
                 "/healthz": lambda: health.fetch(f"{address}/healthz", _PROBE_TIMEOUT),
             },
         )
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
     notify.ready("watching")
-    while True:
-        time.sleep(settings.every)
+    while not stop.wait(settings.every):
         watch.round(time.monotonic())
+    watch.shut()
