@@ -8,7 +8,7 @@ MYPY_TARGETS := bundle/builder python_plugins/module_utils/tresor molecule/lab m
 	services/policy_gateway/src/tresor_gateway services/cli/src/tresor_cli services/vector/src/tresor_vector docs/tools
 
 .DEFAULT_GOAL := help
-.PHONY: help need-root setup demo test test-lab test-older-core check lint unit lab-status lab-down lab-destroy role-tables lock-dev clean
+.PHONY: help need-root setup demo test test-lab test-older-core test-vector-standalone check lint unit lab-status lab-down lab-destroy role-tables lock-dev clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -36,6 +36,14 @@ test-older-core: need-root setup  ## slow: a whole site converged with ansible-c
 	python -m stages create
 	python -m stages import
 	python -m stages older-core
+	python -m stages destroy
+
+test-vector-standalone: need-root setup  ## slow: the lab's vector host with the real Milvus server, users and its own mutual TLS
+	python -m stages destroy
+	python -m stages create
+	python -m stages import
+	python -m stages converge
+	python -m stages vector-standalone
 	python -m stages destroy
 
 check: setup lint unit  ## the inner loop: lint and unit tests

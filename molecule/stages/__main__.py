@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from stages import boot, bundle, demo, older_core, operate, site_import, tamper
+from stages import boot, bundle, demo, older_core, operate, site_import, tamper, vector_standalone
 from stages.shell import BUILD, StageError, lab, run
 
 
@@ -64,6 +64,7 @@ VERBS: dict[str, Callable[[], None]] = {
     "check": _check,
     "older-core": older_core.main,
     "verify": _verify,
+    "vector-standalone": vector_standalone.main,
     "destroy": _destroy,
 }
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import base64
 import json
+import sys
+from array import array
 from collections.abc import Mapping
 from typing import Any, Final
-
-import numpy as np
 
 from tresor_vector.errors import BackupError
 
@@ -38,7 +38,7 @@ def _encode(value: Any, kind: str) -> Any:  # noqa: ANN401
     if value is None:
         return None
     if kind == "FLOAT_VECTOR":
-        return base64.b64encode(np.asarray(value, dtype="<f4").tobytes()).decode()
+        return base64.b64encode(_little(array("f", value)).tobytes()).decode()
     if kind in _BYTES_TYPES:
         content = value[0] if isinstance(value, list) and value else value
         if not isinstance(content, bytes):
@@ -53,7 +53,7 @@ def _decode(value: Any, kind: str) -> Any:  # noqa: ANN401
     if value is None:
         return None
     if kind == "FLOAT_VECTOR":
-        return np.frombuffer(base64.b64decode(value), dtype="<f4").tolist()
+        return _little(array("f", base64.b64decode(value))).tolist()
     if kind in _BYTES_TYPES:
         return base64.b64decode(value)
     if kind == "SPARSE_FLOAT_VECTOR":
@@ -61,9 +61,16 @@ def _decode(value: Any, kind: str) -> Any:  # noqa: ANN401
     return value
 
 
+def _little(numbers: array[float]) -> array[float]:
+    """Return the numbers in the byte order of backups, from or to that of this machine."""
+    if sys.byteorder == "big":
+        numbers.byteswap()
+    return numbers
+
+
 def _plain(value: Any) -> Any:  # noqa: ANN401
     """Return what the JSON encoder does not know (numpy's numbers, protobuf's lists)."""
-    if isinstance(value, np.generic):
+    if hasattr(value, "item"):
         return value.item()
     try:
         return list(value)
