@@ -6,7 +6,7 @@ export PYTHONPATH := $(CURDIR)/molecule:$(CURDIR)/python_plugins/module_utils
 LAB := molecule/lab/labctl
 MYPY_TARGETS := bundle/builder python_plugins/module_utils/tresor molecule/lab molecule/stages \
 	services/policy_gateway/src/tresor_gateway services/host_exporter/src/tresor_exporter \
-	services/cli/src/tresor_cli docs/tools
+	services/vector/src/tresor_vector services/cli/src/tresor_cli docs/tools
 
 .DEFAULT_GOAL := help
 .PHONY: $(shell sed -n 's/^\([a-z-]*\):.*/\1/p' $(firstword $(MAKEFILE_LIST)))
@@ -46,6 +46,14 @@ test-single-node: need-root setup  ## slow: the whole site on one server beside 
 
 test-renewal: need-root setup  ## some minutes: short certificates renewed by timer, on a lab that is up
 	python -m stages renewal
+
+test-vector-standalone: need-root setup  ## slow: the lab's vector host with the real Milvus server, users and its own mutual TLS
+	python -m stages destroy
+	python -m stages create
+	python -m stages import
+	python -m stages converge
+	python -m stages vector-standalone
+	python -m stages destroy
 
 check: setup lint unit  ## the inner loop: lint and unit tests
 

@@ -19,6 +19,7 @@ from stages import (
     single_node,
     site_import,
     tamper,
+    vector_standalone,
 )
 from stages.shell import BUILD, StageError, lab, run
 
@@ -76,6 +77,7 @@ VERBS: dict[str, Callable[[], None]] = {
     "single-node": single_node.main,
     "renewal": renewal.main,
     "verify": _verify,
+    "vector-standalone": vector_standalone.main,
     "destroy": _destroy,
 }
 

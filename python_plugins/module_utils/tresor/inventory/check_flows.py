@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from typing import Any, Final
 
 from .check_models import placed_hosts
 from .check_network import FAMILIES, address, network
@@ -11,6 +11,8 @@ from .document import KeyPath
 from .endpoints import Endpoint, Kind, parse_endpoint, parse_ports
 from .problems import Problem, one_of
 from .sources import Sources, indexed, mapping, number, text, texts
+
+VECTOR_PORT: Final = 19530
 
 
 def check(sources: Sources) -> Iterator[Problem]:
@@ -28,6 +30,7 @@ def check(sources: Sources) -> Iterator[Problem]:
     yield from _management(sources)
     yield from _way_in(sources)
     yield from _engines(sources)
+    yield from _vector(sources)
 
 
 def _flow(sources: Sources, index: int, flow: Mapping[str, Any]) -> Iterator[Problem]:
@@ -110,6 +113,21 @@ def _is_outside(sources: Sources, end: Endpoint) -> bool:
 def _is_open_at(flow: Mapping[str, Any], port: int) -> bool:
     ports = _ports(flow)
     return flow.get("proto") == "tcp" and ports is not None and ports[0] <= port <= ports[1]
+
+
+def _vector(sources: Sources) -> Iterator[Problem]:
+    """Without this flow nobody could prove the vector database or back it up."""
+    for bastion in sources.hosts.groups.get("bastion", ()):
+        for host in sources.hosts.groups.get("vector", ()):
+            if bastion != host and not _open(sources, bastion, host, VECTOR_PORT):
+                wrong = f"no flow lets {bastion} reach the vector database of {host}"
+                fix = f'write a flow from: [bastion] to: [vector] proto: tcp ports: "{VECTOR_PORT}"'
+                seen = [
+                    f"{flow.get('name')} {flow.get('ports')}"
+                    for _, flow in sources.entries("flows")
+                    if any(value == "vector" for _, value in texts(flow.get("to")))
+                ]
+                yield sources.problem("flows", (), wrong, fix, seen=seen)
 
 
 def _engines(sources: Sources) -> Iterator[Problem]:

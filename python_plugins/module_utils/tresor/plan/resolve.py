@@ -90,6 +90,7 @@ def _site(inventory: Inventory) -> dict[str, Any]:
             "ipv4": _address(shared["ipv4"]),
             "ipv6": _address(shared.get("ipv6")),
         },
+        "vector": {"form": "lite", "minimum_free_mb": 2048, **site.get("vector", {})},
         "subnets": {
             name: {"ipv4": _network(subnet["ipv4"]), "ipv6": _network(subnet.get("ipv6"))}
             for name, subnet in site["subnets"].items()
