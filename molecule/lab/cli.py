@@ -10,11 +10,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from lab import access, basetree, company, internet, medium
+from lab import access, basetree, collector, company, internet, medium
 from lab.errors import LabError, PreflightError, Problem
 from lab.requirements import MINIMUM_DISK_GIB, MINIMUM_MEMORY_GIB, Limits
 from lab.settings import Settings, name_problem
-from lab.topology import COMPANY1, INTERNET1, TreeName
+from lab.topology import BASTION, COMPANY1, INTERNET1, SIEM_NAME, TreeName
 from lab.verbs import BOOT_SECONDS, Lab, collect_garbage, say
 
 EXIT_FAILED, EXIT_PREFLIGHT = 1, 3
@@ -66,6 +66,15 @@ def parser() -> argparse.ArgumentParser:
     pull.add_argument("host")
     company_up = verb("company-up", _company_up, "install and start the identity provider")
     company_up.add_argument("--npm", type=Path, required=True, metavar="DIR")
+    siem = verb("siem", _siem, "the company's log collector: hand over the site's CA, start, stop")
+    siem.add_argument("action", choices=["trust", "start", "stop", "present"])
+    siem.add_argument(
+        "identity",
+        nargs="?",
+        choices=collector.IDENTITIES,
+        default=collector.IDENTITIES[0],
+        help="with present: the certificate it shows from now on",
+    )
     token = verb("token", _token, "print an access token of a user or client")
     token.add_argument("subject")
     trees = verb("trees", _trees, "build the base trees if need be and print their paths")
@@ -201,6 +210,21 @@ def _company_up(arguments: argparse.Namespace, settings: Settings) -> int:
     with lab.changing():
         company.install_idp(lab.host(COMPANY1.name), arguments.npm)
     say(f"the identity provider {company.ISSUER} answers")
+    return 0
+
+
+def _siem(arguments: argparse.Namespace, settings: Settings) -> int:
+    lab = Lab(settings)
+    host = lab.host(COMPANY1.name)
+    if arguments.action == "trust":
+        collector.trust(host, lab.host(BASTION.name))
+    elif arguments.action == "present":
+        collector.present(host, arguments.identity)
+    elif arguments.action == "start":
+        collector.start(host)
+    else:
+        collector.stop(host)
+    say(f"the log collector {SIEM_NAME}: {arguments.action} done")
     return 0
 
 
