@@ -11,6 +11,9 @@ _PIECE = 1024 * 1024
 _COMMAND = (
     "/usr/bin/journalctl",
     "--follow",
+    # Without it --follow means the present boot alone, and what was written last before a reboot
+    # would be left out.
+    "--merge",
     "--lines=all",
     "--all",
     "--output=json",

@@ -20,7 +20,7 @@ from typing import Any, BinaryIO
 
 from tresor_siem.errors import ForwardError
 
-SEGMENT_BYTES = 8 * 1024 * 1024
+SEGMENT_BYTES = 1024 * 1024
 _MAX_ENTRY = 64 * 1024 * 1024
 Positions = dict[str, Any]
 
