@@ -5,10 +5,11 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export PYTHONPATH := $(CURDIR)/molecule:$(CURDIR)/python_plugins/module_utils
 LAB := molecule/lab/labctl
 MYPY_TARGETS := bundle/builder python_plugins/module_utils/tresor molecule/lab molecule/stages \
-	services/policy_gateway/src/tresor_gateway services/cli/src/tresor_cli docs/tools
+	services/policy_gateway/src/tresor_gateway services/cli/src/tresor_cli docs/tools \
+	roles/siem_forward/files/tresor_siem
 
 .DEFAULT_GOAL := help
-.PHONY: help need-root setup demo test test-lab test-older-core check lint unit lab-status lab-down lab-destroy role-tables lock-dev clean
+.PHONY: help need-root setup demo test test-lab test-older-core test-siem test-siem-short check lint unit lab-status lab-down lab-destroy role-tables lock-dev clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -37,6 +38,12 @@ test-older-core: need-root setup  ## slow: a whole site converged with ansible-c
 	python -m stages import
 	python -m stages older-core
 	python -m stages destroy
+
+test-siem: need-root setup  ## slow: on the converged lab, 200,000 records while the collector is away for 10 minutes
+	python -m stages siem --seconds 600 --records 200000
+
+test-siem-short: need-root setup  ## the same in a minute, with 20,000 records
+	python -m stages siem --seconds 30 --records 20000
 
 check: setup lint unit  ## the inner loop: lint and unit tests
 

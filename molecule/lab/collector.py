@@ -49,7 +49,8 @@ global(workDirectory="/var/spool/company-siem" maxMessageSize="128k"
 module(load="imrelp" tls.tlslib="openssl")
 # The line as it came, header and all, and who sent it.
 template(name="record" type="list") {{
-  constant(value="{{") property(name="timegenerated" dateFormat="rfc3339" format="jsonf" outname="at")
+  constant(value="{{")
+  property(name="timegenerated" dateFormat="rfc3339" format="jsonf" outname="at")
   constant(value=",") property(name="fromhost-ip" format="jsonf" outname="from")
   constant(value=",") property(name="rawmsg" format="jsonf" outname="raw")
   constant(value="}}\\n")

@@ -154,8 +154,8 @@ def judge(result: dict[str, Any]) -> None:
         wrong.append(f"{result['lost']} of {result['records']} records were lost")
     if result["ids_that_differ"] or result["broken"]:
         wrong.append(
-            f"{result['ids_that_differ']} doubles bear another event.id, {result['broken']} records "
-            "are broken"
+            f"{result['ids_that_differ']} doubles bear another event.id, "
+            f"{result['broken']} records are broken"
         )
     if not result["disconnected_seen"]:
         wrong.append("the forwarder never said that it was not connected")
