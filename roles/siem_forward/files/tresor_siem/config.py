@@ -56,7 +56,7 @@ def read(path: Path) -> Config:
     unknown = [source.name for source in config.files if source.name not in SHAPERS]
     if unknown or config.window < 1 or config.in_flight <= config.window:
         raise ForwardError(
-            f"{path}: sources {unknown} are unknown, or in_flight ({config.in_flight}) is not above "
-            f"window ({config.window}); converge the host again"
+            f"{path}: sources {unknown} are unknown, or in_flight ({config.in_flight}) is not "
+            f"above window ({config.window}); converge the host again"
         )
     return config

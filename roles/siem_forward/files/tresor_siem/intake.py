@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-from typing import Any
 
 from tresor_siem import journal, shape_files, shape_journal
 from tresor_siem.config import Config
@@ -74,7 +73,7 @@ class Intake:
         if now - self._looked < _ROOM_SECONDS:
             return
         self._looked = now
-        used = self._spool.bytes()
+        used = self._spool.size()
         disk = os.statvfs(self._config.spool)
         free = disk.f_bavail * disk.f_frsize
         self.blocked = None
@@ -100,7 +99,7 @@ class Intake:
         self.submitted[CURSOR] += len(messages)
         return True
 
-    def _count_gaps(self, before: Any, cursors: list[str]) -> None:
+    def _count_gaps(self, before: object, cursors: list[str]) -> None:
         """Count entries that journald removed before they were read."""
         last = journal.sequence(before) if isinstance(before, str) else None
         for cursor in cursors:

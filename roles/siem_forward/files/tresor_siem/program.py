@@ -130,7 +130,7 @@ class Service:
             "window": self._config.window,
             "proven_records": proven,
             "submitted": self._intake.submitted,
-            "spool_bytes": self._spool.bytes(),
+            "spool_bytes": self._spool.size(),
             "spool_limit_bytes": self._config.max_spool_bytes,
             "connected": bool(self._link and self._link.proof.session),
             "blocked": blocked,

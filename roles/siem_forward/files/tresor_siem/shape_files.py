@@ -141,7 +141,8 @@ def drops(line: Line) -> Record:
         f"drop-{_place(line)}", utc(str(entry["timestamp"])) or _stamp(line.read_time),
         "tresor-firewall", "tresor.firewall",
         f"dropped {fields['network']['direction']} {fields['network']['transport']} from "
-        f"{ends['source'].get('ip', '?')} to {target.get('ip', '?')} port {target.get('port', '-')}",
+        f"{ends['source'].get('ip', '?')} to {target.get('ip', '?')} "
+        f"port {target.get('port', '-')}",
         _LOCAL, _NOTICE, fields,
     )  # fmt: skip
 

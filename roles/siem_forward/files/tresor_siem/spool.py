@@ -10,6 +10,7 @@ An entry is a line ``<kind> <bytes>``, the bytes, and a line end.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import zlib
@@ -69,7 +70,7 @@ class Spool:
         """Where the next batch begins."""
         return self._end
 
-    def bytes(self) -> int:
+    def size(self) -> int:
         """Return the bytes of all segments."""
         return sum(self._path(number).stat().st_size for number in self._numbers())
 
@@ -158,10 +159,9 @@ class Spool:
         """Cut off what a failed write left; buffered bytes must not come later."""
         path = self._path(self._end.segment)
         if self._stream is not None:
-            try:
+            # The buffer still does not fit; the descriptor is closed all the same.
+            with contextlib.suppress(OSError):
                 self._stream.close()
-            except OSError:
-                pass  # the buffer still did not fit; the descriptor is closed all the same
         os.truncate(path, size)
         self._stream = path.open("r+b")
 

@@ -12,6 +12,7 @@ import stat
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from glob import glob
+from pathlib import Path
 from typing import Any, BinaryIO
 
 from tresor_siem.shape_files import Line
@@ -65,25 +66,26 @@ class Tail:
             if known is not None and known["offset"] == status.st_size:
                 continue
             try:
-                with open(path, "rb") as stream:
+                with path.open("rb") as stream:
                     yield from self._read(stream, key, positions, now)
             except OSError as error:
-                self.unreadable[path] = str(error.strerror)
+                self.unreadable[str(path)] = str(error.strerror)
         prefix = f"{self.source.name}:"
         gone = [key for key in positions if key.startswith(prefix) and key not in found]
         if gone and not self.unreadable:
             yield Batch((), dict.fromkeys(gone))
 
-    def _files(self) -> list[tuple[str, os.stat_result]]:
-        seen: dict[tuple[int, int], tuple[str, os.stat_result]] = {}
+    def _files(self) -> list[tuple[Path, os.stat_result]]:
+        seen: dict[tuple[int, int], tuple[Path, os.stat_result]] = {}
         for pattern in self.source.patterns:
-            for path in glob(pattern):
+            for name in glob(pattern):  # noqa: PTH207  (the patterns are absolute)
+                path = Path(name)
                 try:
-                    status = os.stat(path, follow_symlinks=False)
+                    status = path.lstat()
                 except FileNotFoundError:
                     continue
                 except OSError as error:
-                    self.unreadable[path] = str(error.strerror)
+                    self.unreadable[str(path)] = str(error.strerror)
                     continue
                 if stat.S_ISREG(status.st_mode):
                     seen[status.st_dev, status.st_ino] = (path, status)
@@ -119,7 +121,7 @@ class Tail:
         return tuple(lines)
 
     @staticmethod
-    def _offset(stream: BinaryIO, known: Any, size: int) -> int:
+    def _offset(stream: BinaryIO, known: Mapping[str, Any] | None, size: int) -> int:
         """Return where to go on; 0 for a file that is another one or was cut."""
         if known is None or known["offset"] > size:
             return 0
