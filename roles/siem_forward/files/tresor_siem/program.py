@@ -44,7 +44,9 @@ class Service:
         self._backlog = self._spool.unproven_messages()
         self._proven_before = 0
         self._marks: deque[tuple[float, int]] = deque()
-        self._covered = time.time()
+        # A backlog was there before this run: it is as old as the last proof.
+        late = self._backlog > config.window
+        self._covered = self._spool.proven_time() if late else time.time()
         self._stopping = False
         self._last_blocked: str | None = None
 

@@ -74,6 +74,10 @@ class Spool:
         """Return the bytes of all segments."""
         return sum(self._path(number).stat().st_size for number in self._numbers())
 
+    def proven_time(self) -> float:
+        """Return when the last proof was noted, in seconds since 1970."""
+        return self._proven.stat().st_mtime
+
     def unproven_messages(self) -> int:
         """Count the messages behind the proven place; reads the spool, so only for a start."""
         return sum(1 for _ in self.read(self.proven))
