@@ -1,4 +1,4 @@
-"""Records of every kind arrive at the company's collector, whole, once told apart, and only there."""
+"""Records of every kind arrive at the collector, whole, told apart, and only there."""
 
 from __future__ import annotations
 

@@ -43,6 +43,10 @@ class Link:
         """Close the connection; what is not proven is sent again over the next one."""
         self._socket.close()
 
+    def fileno(self) -> int:
+        """Return the descriptor to wait for."""
+        return self._socket.fileno()
+
     @property
     def wants_to_send(self) -> bool:
         """Whether bytes wait that the socket did not take."""

@@ -69,11 +69,12 @@ class Service:
 
     def _wait(self, seconds: float) -> None:
         reading = [fd for fd in (self._intake.descriptor(),) if fd is not None]
+        writing = [self._link.fileno()] if self._link and self._link.wants_to_send else []
         with contextlib.suppress(InterruptedError):
-            select.select(reading, [], [], seconds)
-        if reading and seconds:
-            # A moment to gather: a batch costs a write, however small it is.
-            time.sleep(0.02)
+            _, ready, _ = select.select(reading, writing, [], seconds)
+            if reading and seconds and not ready:
+                # A moment to gather: a batch costs a write, however small it is.
+                time.sleep(0.02)
 
     def _send(self, now: float) -> None:
         if self._link is None:
