@@ -6,7 +6,8 @@ export PYTHONPATH := $(CURDIR)/molecule:$(CURDIR)/python_plugins/module_utils
 LAB := molecule/lab/labctl
 MYPY_TARGETS := bundle/builder python_plugins/module_utils/tresor molecule/lab molecule/stages \
 	services/policy_gateway/src/tresor_gateway services/host_exporter/src/tresor_exporter \
-	services/vector/src/tresor_vector services/cli/src/tresor_cli docs/tools
+	services/vector/src/tresor_vector services/cli/src/tresor_cli docs/tools \
+	roles/siem_forward/files/tresor_siem
 
 .DEFAULT_GOAL := help
 .PHONY: $(shell sed -n 's/^\([a-z-]*\):.*/\1/p' $(firstword $(MAKEFILE_LIST)))
@@ -54,6 +55,12 @@ test-vector-standalone: need-root setup  ## slow: the lab's vector host with the
 	python -m stages converge
 	python -m stages vector-standalone
 	python -m stages destroy
+
+test-siem: need-root setup  ## slow: on the converged lab, 200,000 records while the collector is away for 10 minutes
+	python -m stages siem --seconds 600 --records 200000
+
+test-siem-short: need-root setup  ## the same in a minute, with 20,000 records
+	python -m stages siem --seconds 30 --records 20000
 
 check: setup lint unit  ## the inner loop: lint and unit tests
 

@@ -45,7 +45,15 @@ _STANDARD = (
     "systemd-sysv",
 )
 _OUTSIDE = (*_STANDARD, "iptables")
-_COMPANY = (*_STANDARD, "chrony", "nodejs", "python3-venv")
+_COMPANY = (
+    *_STANDARD,
+    "chrony",
+    "nodejs",
+    "python3-venv",
+    "rsyslog",
+    "rsyslog-openssl",
+    "rsyslog-relp",
+)
 _PACKAGES: dict[TreeName, tuple[str, ...]] = {
     "site-bookworm": _STANDARD,
     "site-trixie": _STANDARD,

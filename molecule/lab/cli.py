@@ -10,11 +10,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from lab import access, basetree, company, internet, medium
+from lab import access, basetree, collector, company, internet, medium
 from lab.errors import LabError, PreflightError, Problem
 from lab.requirements import MINIMUM_DISK_GIB, MINIMUM_MEMORY_GIB, Limits
 from lab.settings import Settings, name_problem
-from lab.topology import COMPANY1, INTERNET1, TreeName
+from lab.topology import BASTION, COMPANY1, INTERNET1, SIEM_NAME, TreeName
 from lab.verbs import BOOT_SECONDS, Lab, collect_garbage, say
 
 EXIT_FAILED, EXIT_PREFLIGHT = 1, 3
@@ -72,6 +72,15 @@ def parser() -> argparse.ArgumentParser:
     crl.add_argument("--days", type=int, default=7, help="how long it is good; may be negative")
     crl.add_argument("--revoke", type=Path, action="append", default=[], metavar="CERTIFICATE")
     crl.add_argument("--revoke-idp", action="store_true", help="the identity provider's too")
+    siem = verb("siem", _siem, "the company's log collector: hand over the site's CA, start, stop")
+    siem.add_argument("action", choices=["trust", "start", "stop", "present"])
+    siem.add_argument(
+        "identity",
+        nargs="?",
+        choices=collector.IDENTITIES,
+        default=collector.IDENTITIES[0],
+        help="with present: the certificate it shows from now on",
+    )
     token = verb("token", _token, "print an access token of a user or client")
     token.add_argument("subject")
     trees = verb("trees", _trees, "build the base trees if need be and print their paths")
@@ -227,6 +236,21 @@ def _company_crl(arguments: argparse.Namespace, settings: Settings) -> int:
 def _the_company(settings: Settings) -> company.Company:
     _require_lab(settings)
     return company.Company.load_or_create(settings.state / "company.json")
+
+
+def _siem(arguments: argparse.Namespace, settings: Settings) -> int:
+    lab = Lab(settings)
+    host = lab.host(COMPANY1.name)
+    if arguments.action == "trust":
+        collector.trust(host, lab.host(BASTION.name))
+    elif arguments.action == "present":
+        collector.present(host, arguments.identity)
+    elif arguments.action == "start":
+        collector.start(host)
+    else:
+        collector.stop(host)
+    say(f"the log collector {SIEM_NAME}: {arguments.action} done")
+    return 0
 
 
 def _token(arguments: argparse.Namespace, settings: Settings) -> int:

@@ -16,12 +16,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from lab import collector
 from lab.errors import LabError, lab_error
 from lab.host import LabHost
 from lab.hostfiles import FILES
 from lab.seed import Account, Directory, Entry, File, Link, unit
 from lab.shell import run, write_atomic
-from lab.topology import COMPANY1, IDP_NAME, SITE
+from lab.topology import COMPANY1, IDP_NAME, SIEM_NAME, SITE
 
 ISSUER = f"https://{IDP_NAME}"
 AUDIENCE = "urn:tresor:gateway"
@@ -99,6 +100,8 @@ class Company:
     ca_key: str
     idp_certificate: str
     idp_key: str
+    siem_certificate: str
+    siem_key: str
     signing_key: str
 
     @classmethod
@@ -106,37 +109,28 @@ class Company:
         """Read the file, or make a new company and write it (whole or not at all)."""
         if path.exists():
             return cls(**json.loads(path.read_text()))
-        ca_certificate, ca_key, idp_certificate, idp_key = _certificates()
+        certificates = _certificates()
         rsa = ["openssl", "genpkey", "-quiet", "-algorithm", "RSA"]
         company = cls(
             secrets={entry.name: secrets.token_urlsafe(24) for entry in (*CLIENTS, *USERS)},
             cookie_key=secrets.token_urlsafe(32),
-            ca_certificate=ca_certificate,
-            ca_key=ca_key,
-            idp_certificate=idp_certificate,
-            idp_key=idp_key,
+            **certificates,
             signing_key=run([*rsa, "-pkeyopt", "rsa_keygen_bits:2048"]).stdout,
         )
         write_atomic(path, json.dumps(company.__dict__, indent=1), 0o600)
         return company
 
 
-def _certificates() -> tuple[str, str, str, str]:
-    """Return the CA's certificate and key, the identity provider's certificate and key."""
-    names = f"DNS:{IDP_NAME},DNS:{COMPANY1.fqdn},IP:{COMPANY1.ipv4},IP:{COMPANY1.ipv6}"
+def _certificates() -> dict[str, str]:
+    """Return certificate and key of the CA, the identity provider and the log collector."""
+    own = f"DNS:{COMPANY1.fqdn},IP:{COMPANY1.ipv4},IP:{COMPANY1.ipv6}"
+    # The collector's has its own name only: the provider's then serves as one of a wrong name.
+    leaves = {"idp": (IDP_NAME, f"DNS:{IDP_NAME},{own}"), "siem": (SIEM_NAME, f"DNS:{SIEM_NAME}")}
     with tempfile.TemporaryDirectory(prefix="tresor-lab-") as name:
         work = Path(name)
         # An own, empty configuration: the distribution's would add extensions of its own.
         (work / "req.cnf").write_text("[req]\ndistinguished_name = dn\n[dn]\n")
-        request = [
-            "openssl",
-            "req",
-            "-x509",
-            "-config",
-            f"{work}/req.cnf",
-            "-days",
-            "825",
-        ]
+        request = ["openssl", "req", "-x509", "-config", f"{work}/req.cnf", "-days", "825"]
         request += ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-noenc"]
         ca = ["-keyout", f"{work}/ca.key", "-out", f"{work}/ca.pem"]
         ca += ["-subj", "/O=Example Company/CN=Example Company Root CA"]
@@ -149,25 +143,27 @@ def _certificates() -> tuple[str, str, str, str]:
                 "subjectKeyIdentifier=hash",
             )
         )
-        leaf = ["-keyout", f"{work}/idp.key", "-out", f"{work}/idp.pem"]
-        leaf += ["-subj", f"/O=Example Company/CN={IDP_NAME}"]
-        leaf += ["-CA", f"{work}/ca.pem", "-CAkey", f"{work}/ca.key"]
-        run(
-            request
-            + leaf
-            + _extensions(
-                f"subjectAltName={names}",
-                "basicConstraints=critical,CA:FALSE",
-                "keyUsage=critical,digitalSignature",
-                "extendedKeyUsage=serverAuth",
-                "subjectKeyIdentifier=hash",
-                "authorityKeyIdentifier=keyid",
+        for leaf, (common_name, names) in leaves.items():
+            files = ["-keyout", f"{work}/{leaf}.key", "-out", f"{work}/{leaf}.pem"]
+            files += ["-subj", f"/O=Example Company/CN={common_name}"]
+            files += ["-CA", f"{work}/ca.pem", "-CAkey", f"{work}/ca.key"]
+            run(
+                request
+                + files
+                + _extensions(
+                    f"subjectAltName={names}",
+                    "basicConstraints=critical,CA:FALSE",
+                    "keyUsage=critical,digitalSignature",
+                    "extendedKeyUsage=serverAuth",
+                    "subjectKeyIdentifier=hash",
+                    "authorityKeyIdentifier=keyid",
+                )
             )
-        )
-        ca_pem, ca_key, idp_pem, idp_key = (
-            (work / file).read_text() for file in ("ca.pem", "ca.key", "idp.pem", "idp.key")
-        )
-    return ca_pem, ca_key, idp_pem, idp_key
+        made = {}
+        for entry in ("ca", *leaves):
+            made[f"{entry}_certificate"] = (work / f"{entry}.pem").read_text()
+            made[f"{entry}_key"] = (work / f"{entry}.key").read_text()
+    return made
 
 
 def sign_request(company: Company, request: str, days: int = 90) -> str:
@@ -309,6 +305,7 @@ def files(company: Company) -> list[Entry]:
         ),
         File("usr/local/bin/company-token", token, 0o755),
         *unit("company-idp.service", _IDP_UNIT, wanted_by="multi-user.target"),
+        *collector.files(company.siem_certificate, company.siem_key),
         File("etc/chrony/chrony.conf", _CHRONY_CONF),
         Link(
             "etc/systemd/system/multi-user.target.wants/chrony.service",

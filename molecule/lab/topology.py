@@ -14,6 +14,7 @@ COMPANY_DOMAIN = "company.example"
 API_NAME = f"llm.{SITE_DOMAIN}"
 IDP_NAME = f"idp.{COMPANY_DOMAIN}"
 NTP_NAME = f"ntp.{COMPANY_DOMAIN}"
+SIEM_NAME = f"siem.{COMPANY_DOMAIN}"
 
 Codename = Literal["bookworm", "trixie"]
 TreeName = Literal["site-bookworm", "site-trixie", "outside-bookworm", "company-trixie"]
@@ -168,6 +169,6 @@ def names_of(host: Host) -> tuple[str, ...]:
     """Return every name by which others call the host, full name first."""
     extra: dict[str, tuple[str, ...]] = {
         GATEWAY1.name: (API_NAME,),
-        COMPANY1.name: (IDP_NAME, NTP_NAME),
+        COMPANY1.name: (IDP_NAME, NTP_NAME, SIEM_NAME),
     }
     return (host.fqdn, host.hostname, *extra.get(host.name, ()))

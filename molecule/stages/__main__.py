@@ -16,6 +16,7 @@ from stages import (
     older_core,
     operate,
     renewal,
+    siem,
     single_node,
     site_import,
     tamper,
@@ -57,6 +58,10 @@ def _verify() -> None:
     _keep("evidence.json", operate.verify())
 
 
+def _trust() -> None:
+    run(lab("siem", "trust"), what="hand the site's CA to the collector")
+
+
 def _destroy() -> None:
     run(lab("destroy"), what="lab destroy")
 
@@ -76,6 +81,7 @@ VERBS: dict[str, Callable[[], None]] = {
     "older-core": older_core.main,
     "single-node": single_node.main,
     "renewal": renewal.main,
+    "trust": _trust,
     "verify": _verify,
     "vector-standalone": vector_standalone.main,
     "destroy": _destroy,
@@ -86,9 +92,15 @@ def main() -> int:
     """Run one verb; 1 when a stage failed, with the reason on standard error."""
     _log_to(os.environ.get("TRESOR_STAGES_LOG"))
     parser = argparse.ArgumentParser(prog="stages", description=__doc__)
-    parser.add_argument("verb", choices=sorted(VERBS))
+    parser.add_argument("verb", choices=sorted([*VERBS, "siem"]))
+    parser.add_argument("--seconds", type=float, default=30, help="siem: the collector's absence")
+    parser.add_argument("--records", type=int, default=20_000, help="siem: how many are written")
+    arguments = parser.parse_args()
     try:
-        VERBS[parser.parse_args().verb]()
+        if arguments.verb == "siem":
+            siem.keep(siem.main(arguments.seconds, arguments.records))
+        else:
+            VERBS[arguments.verb]()
     except StageError as error:
         print(f"\nstages: {error}", file=sys.stderr)
         return 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 
 import pytest
@@ -61,4 +62,8 @@ def test_only_the_gateway_user_reaches_the_engines(connect: Callable[[str], Host
 def test_dropped_packets_are_logged(connect: Callable[[str], Host]) -> None:
     host = connect("vector1")
     host.run("timeout 1 bash -c 'exec 3<>/dev/tcp/203.0.113.10/4711'")
-    assert "DPT=4711" in host.check_output("cat /var/log/ulog/tresor-drops.log")
+    lines = host.check_output("cat /var/log/ulog/tresor-drops.json").splitlines()
+    drops = [json.loads(line) for line in lines]
+    mine = [drop for drop in drops if drop.get("dest_port") == 4711]
+    assert mine, f"{len(drops)} drops, none to port 4711"
+    assert {drop["dest_ip"] for drop in mine} == {"203.0.113.10"}

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import syslog
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,9 +23,11 @@ GENESIS = "0" * 64
 class AppendLog:
     """A chained JSON-lines file, opened by one importer at a time (the caller holds the lock)."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, identifier: str | None = None) -> None:
+        """Open the log; with an identifier each line also goes to the system's log."""
         self.path = path
         self._last = GENESIS
+        self._identifier = identifier
         if path.exists():
             self._repair()
 
@@ -52,6 +55,10 @@ class AppendLog:
                 "state.write", f"cannot append: {error.strerror}", str(self.path)
             ) from error
         self._last = sha256_hex(line)
+        if self._identifier is not None:
+            # From there it is forwarded; a host without a system log has only the file.
+            syslog.openlog(self._identifier, syslog.LOG_PID, syslog.LOG_AUTHPRIV)
+            syslog.syslog(syslog.LOG_NOTICE, line.decode())
 
     def read(self) -> list[dict[str, Value]]:
         """Return all records.

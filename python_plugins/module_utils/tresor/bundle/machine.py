@@ -130,7 +130,7 @@ class Importer:
         self.machine = machine or Machine.here()
         self.quiet = quiet
         self.journal = AppendLog(store.journal)
-        self.events = AppendLog(store.events)
+        self.events = AppendLog(store.events, "tresor-bundle")
 
     def import_bundle(self, medium: Medium, request: Request) -> Outcome:
         """Take a bundle in until it waits for approval.

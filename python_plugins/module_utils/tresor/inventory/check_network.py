@@ -152,6 +152,7 @@ def _references(sources: Sources, site: Mapping[str, Any]) -> Iterator[Problem]:
         if name not in externals:
             fix = one_of(externals, name)
             yield sources.problem("site", ("time", "servers", index), "unknown external", fix)
+    yield from _collector(sources, site)
     known = [text(mapping(external).get("name")) for external in externals.values()]
     identity = mapping(site.get("identity"))
     urls: list[tuple[KeyPath, Any]] = [
@@ -189,3 +190,33 @@ def _api_address(sources: Sources, site: Mapping[str, Any]) -> Iterator[Problem]
             wrong = f"lies outside the site's network {home}"
             fix = "write an address of the site's network"
             yield sources.problem("site", ("api_address", family), wrong, fix)
+
+
+def _collector(sources: Sources, site: Mapping[str, Any]) -> Iterator[Problem]:
+    """Check that the log collector is an external with a port that a flow of its user reaches."""
+    externals = mapping(site.get("externals"))
+    path = ("siem", "external")
+    name = text(mapping(site.get("siem")).get("external"))
+    if name not in externals:
+        if name:
+            fix = one_of(externals, name)
+            yield sources.problem("site", path, "unknown external", fix)
+        return
+    port = mapping(externals[name]).get("port")
+    if not isinstance(port, int):
+        wrong, fix = "has no port, so nothing can be sent there", "write its port, such as 2514"
+        yield sources.problem("site", ("externals", name), wrong, fix)
+        return
+    flows = sources.value("flows")
+    for flow in map(mapping, flows if isinstance(flows, list) else []):
+        targets = [value for _, value in texts(flow.get("to"))]
+        first, _, last = text(flow.get("ports")).partition(":")
+        if f"external:{name}" not in targets or flow.get("proto") != "tcp":
+            continue
+        if flow.get("user") != "tresor-siem" or not (first + last).isdigit():
+            continue
+        if int(first) <= port <= int(last or first):
+            return
+    wrong = f"no flow of the user tresor-siem leads to external:{name}, tcp {port}"
+    fix = "add it to flows.yml: from [site], user tresor-siem"
+    yield sources.problem("site", path, wrong, fix)

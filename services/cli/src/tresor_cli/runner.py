@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from tresor_cli.errors import BusyError
 from tresor_cli.paths import Paths
-from tresor_cli.record import RunRecord, host_counters, prune, write
+from tresor_cli.record import RunRecord, announce, host_counters, prune, write
 
 if TYPE_CHECKING:
     from ansible_runner import Runner
@@ -77,6 +77,7 @@ def run(paths: Paths, playbook: str, arguments: Sequence[str], *, quiet: bool = 
             hosts=host_counters(result.stats),
         )
         write(record, run_dir)
+        announce(record)
         return record
 
 
