@@ -70,7 +70,7 @@ PEERS = {
     | st.sampled_from(["2001:db8:52::130", "2001:db8:53::10", "fe80::1", "ff02::1"])
     | st.ip_addresses(v=6).map(str),
 }
-PORTS = st.sampled_from([22, 53, 80, 123, 443, 8099, 8100, 8150, 8199, 8200, 8443, 19530])
+PORTS = st.sampled_from([22, 53, 80, 123, 443, 8099, 8100, 8150, 8199, 8200, 8443, 9100, 19530])
 PORTS |= st.integers(1, 65535)
 
 
