@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tresor_siem.link import KNOCK_SECONDS, MAX_KNOCKS, Link
+from tresor_siem.link import KNOCK_SECONDS, MAX_KNOCKS, STUCK_SECONDS, Link
 from tresor_siem.proof import Sample
 from tresor_siem.spool import Spool
 
@@ -127,3 +127,20 @@ def test_rsyslog_that_swallows_without_a_connection_is_ended(
         link.pump(100)
     assert ended == [(os.getpid(), signal.SIGTERM)]
     assert len(list(spool.read(spool.proven))) == 10, "nothing of it counts as sent"
+
+
+def test_rsyslog_that_hangs_without_a_connection_is_ended(
+    tmp_path: Path, server: socket.socket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ended: list[int] = []
+    monkeypatch.setattr(os, "kill", lambda pid, _number: ended.append(pid))
+    _, link, _ = begin(tmp_path, server, 10)
+    for sample in (Sample(0, 0, None), Sample(0, 0, None)):
+        link.observe(sample)
+    link.pump(0)
+    link.observe(Sample(1, 1, None))
+    link.pump(STUCK_SECONDS - 1)
+    assert ended == []
+    with pytest.raises(ConnectionResetError):
+        link.pump(STUCK_SECONDS)
+    assert ended == [os.getpid()]

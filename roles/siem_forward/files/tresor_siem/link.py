@@ -16,6 +16,8 @@ from tresor_siem.spool import Place, Spool
 KNOCK_SECONDS = 5.0
 MAX_KNOCKS = 3
 """So many messages may disappear without a connection: one or two show rsyslog a broken one."""
+STUCK_SECONDS = 30.0
+"""So long may a message wait for a connection: after a failed handshake omrelp can hang for good."""
 _PEER = struct.Struct("3i")  # process, user, group
 _BUFFER = 256 * 1024
 
@@ -86,6 +88,8 @@ class Link:
         while self._flush():
             outstanding = max(self._sent - self.proof.done, self._waiting)
             if self.proof.session is None:
+                if outstanding and now - self._knocked >= STUCK_SECONDS:
+                    self._restart_rsyslog()
                 if outstanding or now - self._knocked < KNOCK_SECONDS:
                     break
                 if self._knocks >= MAX_KNOCKS:
@@ -109,10 +113,10 @@ class Link:
         self._notice_end()
 
     def _restart_rsyslog(self) -> None:
-        """End rsyslog, which systemd starts again: it takes messages and connects to nobody.
+        """End rsyslog, which systemd starts again: it connects to nobody.
 
-        omrelp switches its action off for good when the collector's certificate is refused once,
-        and then throws away what it gets; that must end when the certificate is right again.
+        Once the collector's certificate was refused, omrelp can hang or switch its action off for
+        good; that must end when the certificate is right again. During an outage it does no harm.
         """
         credentials = self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEER.size)
         os.kill(_PEER.unpack(credentials)[0], signal.SIGTERM)
