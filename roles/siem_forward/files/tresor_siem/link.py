@@ -17,7 +17,7 @@ KNOCK_SECONDS = 5.0
 MAX_KNOCKS = 3
 """So many messages may disappear without a connection: one or two show rsyslog a broken one."""
 STUCK_SECONDS = 30.0
-"""So long may a message wait for a connection: after a failed handshake omrelp can hang for good."""
+"""So long may a message wait for a connection: after a failed handshake omrelp can hang."""
 _PEER = struct.Struct("3i")  # process, user, group
 _BUFFER = 256 * 1024
 
