@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import time
 import uuid
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import labctl
 from testinfra.host import Host
 
 SITE = ("bastion", "gateway1", "gpu1", "gpu2", "vector1", "ops1")
 RECORDS = "/var/log/siem/site.jsonl"
 COLLECTOR = "198.51.100.130"
 SECONDS = 20.0
+LABCTL = Path(__file__).resolve().parents[3] / "molecule" / "lab" / "labctl"
+
+
+def labctl(*arguments: str) -> str:
+    """Return what the lab tool prints; a record may hold bytes that are no text."""
+    done = subprocess.run([str(LABCTL), *arguments], capture_output=True, check=True)
+    return done.stdout.decode("utf-8", "replace")
 
 
 def arrived(mark: str, seconds: float = SECONDS) -> list[dict[str, Any]]:

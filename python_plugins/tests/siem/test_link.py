@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import socket
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tresor_siem.link import KNOCK_SECONDS, Link
+from tresor_siem.link import KNOCK_SECONDS, MAX_KNOCKS, STUCK_SECONDS, Link
 from tresor_siem.proof import Sample
 from tresor_siem.spool import Spool
 
@@ -106,3 +108,39 @@ def test_end_of_rsyslog_is_noticed(tmp_path: Path, server: socket.socket) -> Non
     peer.close()
     with pytest.raises(OSError, match=r"closed|Broken|reset"):
         link.pump(0)
+
+
+def test_rsyslog_that_swallows_without_a_connection_is_ended(
+    tmp_path: Path, server: socket.socket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ended: list[tuple[int, int]] = []
+    monkeypatch.setattr(os, "kill", lambda pid, number: ended.append((pid, number)))
+    spool, link, _ = begin(tmp_path, server, 10)
+    for sample in (Sample(0, 0, None), Sample(0, 0, None)):
+        link.observe(sample)
+    for knock in range(MAX_KNOCKS):
+        link.pump(knock * (KNOCK_SECONDS + 1))
+        assert ended == []
+        for _ in range(2):
+            link.observe(Sample(knock + 1, 0, None))
+    with pytest.raises(ConnectionResetError, match="switched off"):
+        link.pump(100)
+    assert ended == [(os.getpid(), signal.SIGTERM)]
+    assert len(list(spool.read(spool.proven))) == 10, "nothing of it counts as sent"
+
+
+def test_rsyslog_that_hangs_without_a_connection_is_ended(
+    tmp_path: Path, server: socket.socket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ended: list[int] = []
+    monkeypatch.setattr(os, "kill", lambda pid, _number: ended.append(pid))
+    _, link, _ = begin(tmp_path, server, 10)
+    for sample in (Sample(0, 0, None), Sample(0, 0, None)):
+        link.observe(sample)
+    link.pump(0)
+    link.observe(Sample(1, 1, None))
+    link.pump(STUCK_SECONDS - 1)
+    assert ended == []
+    with pytest.raises(ConnectionResetError):
+        link.pump(STUCK_SECONDS)
+    assert ended == [os.getpid()]

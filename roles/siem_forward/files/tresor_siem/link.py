@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import socket
+import struct
 from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +14,11 @@ from tresor_siem.proof import Proof, Sample
 from tresor_siem.spool import Place, Spool
 
 KNOCK_SECONDS = 5.0
+MAX_KNOCKS = 3
+"""So many messages may disappear without a connection: one or two show rsyslog a broken one."""
+STUCK_SECONDS = 30.0
+"""So long may a message wait for a connection: after a failed handshake omrelp can hang."""
+_PEER = struct.Struct("3i")  # process, user, group
 _BUFFER = 256 * 1024
 
 
@@ -29,6 +37,7 @@ class Link:
         self._next = spool.proven
         self._pending = memoryview(b"")
         self._knocked = float("-inf")
+        self._knocks = 0
         self.proven_messages = 0
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
@@ -79,10 +88,17 @@ class Link:
         while self._flush():
             outstanding = max(self._sent - self.proof.done, self._waiting)
             if self.proof.session is None:
+                if outstanding and now - self._knocked >= STUCK_SECONDS:
+                    self._restart_rsyslog()
                 if outstanding or now - self._knocked < KNOCK_SECONDS:
                     break
-            elif outstanding >= self._limit:
-                break
+                if self._knocks >= MAX_KNOCKS:
+                    self._restart_rsyslog()
+                self._knocks += 1
+            else:
+                self._knocks = 0
+                if outstanding >= self._limit:
+                    break
             entry = next(self._source, None)
             if entry is None:
                 self._source = self._spool.read(self._next)
@@ -95,6 +111,16 @@ class Link:
             self._places.append((self._sent, self._next))
             self._knocked = now
         self._notice_end()
+
+    def _restart_rsyslog(self) -> None:
+        """End rsyslog, which systemd starts again: it connects to nobody.
+
+        Once the collector's certificate was refused, omrelp can hang or switch its action off for
+        good; that must end when the certificate is right again. During an outage it does no harm.
+        """
+        credentials = self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEER.size)
+        os.kill(_PEER.unpack(credentials)[0], signal.SIGTERM)
+        raise ConnectionResetError("rsyslog was ended: its output is switched off")
 
     def _flush(self) -> bool:
         """Send the message that is under way; return whether it is out."""
