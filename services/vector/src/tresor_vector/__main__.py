@@ -164,6 +164,7 @@ def _first_start(options: argparse.Namespace) -> Any:  # noqa: ANN401
 def _unpack(options: argparse.Namespace) -> Any:  # noqa: ANN401
     from tresor_vector.host import unpack  # noqa: PLC0415
 
+    os.umask(0o022)  # the service's user must be able to read what root unpacks
     return {"files": unpack.unpack(options.source, options.release)}
 
 

@@ -35,8 +35,16 @@ def wait_healthy(management: str, seconds: float) -> None:
 def _still_there() -> None:
     """Raise VectorError when the server's main process is gone: then waiting is in vain."""
     main = os.environ.get("MAINPID", "")
-    if main and not Path("/proc", main).exists():
-        raise VectorError("the server ended while it started; its reasons are in this journal")
+    if not main:
+        return
+    try:
+        # Not by /proc: it hides a process in another user namespace.
+        os.kill(int(main), 0)
+    except ProcessLookupError as error:
+        text = "the server ended while it started; its reasons are in this journal"
+        raise VectorError(text) from error
+    except PermissionError:
+        return
 
 
 def secure(access: Access, password_file: Path, seconds: float) -> bool:
