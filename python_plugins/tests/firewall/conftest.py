@@ -16,7 +16,14 @@ from tresor.plan.resolve import resolve
 
 ROOT = Path(__file__).parents[3]
 SCHEMAS = ROOT / "python_plugins/module_utils/tresor/schema"
-UIDS = {"root": 0, "_apt": 42, "_chrony": 101, "tresor-gateway": 990, "prometheus": 117}
+UIDS = {
+    "root": 0,
+    "_apt": 42,
+    "_chrony": 101,
+    "tresor-gateway": 990,
+    "prometheus": 117,
+    "tresor-siem": 991,
+}
 LINK = "2001:db8:51::/64"
 
 Rendered = Callable[[str, str], str]

@@ -84,7 +84,9 @@ def work(tmp_path: Path, plan: dict[str, Any]) -> Path:
     (tmp_path / "calls").touch()
     (tmp_path / "sshd").write_text("0")
     (tmp_path / "plan.json").write_text(json.dumps(plan))
-    (tmp_path / "uids.json").write_text('{"root": 0, "_apt": 42, "_chrony": 101}')
+    (tmp_path / "uids.json").write_text(
+        '{"root": 0, "_apt": 42, "_chrony": 101, "tresor-siem": 991}'
+    )
     return tmp_path
 
 
@@ -273,7 +275,7 @@ results.append(fw())
 def test_rules_that_the_kernel_refuses_change_nothing(play: Play) -> None:
     failed, live = play(
         """
-module.uids_of = lambda rules: {"root": 0, "_apt": 42, "_chrony": -5}
+module.uids_of = lambda rules: {"root": 0, "_apt": 42, "_chrony": -5, "tresor-siem": 991}
 results.append(fw())
 results.append(rules())
 """
@@ -285,7 +287,7 @@ results.append(rules())
 
 
 def test_missing_user_is_named(play: Play, work: Path) -> None:
-    (work / "uids.json").write_text('{"root": 0, "_apt": 42}')
+    (work / "uids.json").write_text('{"root": 0, "_apt": 42, "tresor-siem": 991}')
     failed, checked = play("results += [fw(), fw(check=True)]")
 
     assert "whom this host does not have" in failed["msg"]
@@ -310,7 +312,7 @@ for check in (True, False, True, False):
 
 
 def test_lacking_user_is_created_before_the_rules_need_it(play: Play, work: Path) -> None:
-    (work / "uids.json").write_text('{"root": 0, "_apt": 42}')
+    (work / "uids.json").write_text('{"root": 0, "_apt": 42, "tresor-siem": 991}')
     results = play('results += [fw(state="prepared", check=True), fw(state="prepared")]')
 
     assert [result["created"] for result in results] == [["_chrony"], ["_chrony"]]

@@ -127,7 +127,11 @@ def test_ranges_are_probed_where_an_engine_listens(lab: dict[str, Any]) -> None:
         (probe.target, probe.port, probe.user)
         for probe in allowed_probes("gateway1", [flow], lab["instances"])
     }
-    assert ports == {("gpu1", 8100, "tresor-gateway"), ("gpu2", 8100, "tresor-gateway")}
+    assert ports == {
+        ("gpu1", 8100, "tresor-gateway"),
+        ("gpu2", 8100, "tresor-gateway"),
+        ("gpu2", 8101, "tresor-gateway"),
+    }
 
 
 def test_host_never_needs_a_rule_for_itself() -> None:

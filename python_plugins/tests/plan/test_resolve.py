@@ -36,7 +36,7 @@ def test_plan_with_a_strange_key_is_refused() -> None:
         check_plan(plan, SCHEMAS)
 
 
-def test_lab_has_two_replicas_of_the_chat_model() -> None:
+def test_lab_has_two_replicas_of_the_chat_model_and_an_embedding_model() -> None:
     plan = plan_of("lab")["tresor_plan"]
 
     assert plan["models"] == [
@@ -45,7 +45,13 @@ def test_lab_has_two_replicas_of_the_chat_model() -> None:
             "aliases": ["small"],
             "task": "chat",
             "instances": ["chat-gpu1", "chat-gpu2"],
-        }
+        },
+        {
+            "name": "all-minilm-l6-v2",
+            "aliases": ["embedding"],
+            "task": "embedding",
+            "instances": ["embed-gpu2"],
+        },
     ]
     assert plan["instances"][0] == {
         "id": "chat-gpu1",
