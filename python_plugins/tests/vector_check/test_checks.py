@@ -58,3 +58,12 @@ def test_open_management_port_fails() -> None:
     assert not check.ok
     assert check.observed == "open: 9091"
     assert checks.closed(TARGET, lambda *_: "closed").ok
+
+
+def test_the_call_without_a_certificate_is_a_whole_one() -> None:
+    frame = checks.request_frame("vector1.site.example")
+    length = int.from_bytes(frame[:3], "big")
+    assert frame[3:9] == bytes((1, 5, 0, 0, 0, 1))
+    assert len(frame) == 9 + length
+    assert frame[9:11] == b"\x83\x87"
+    assert frame.endswith(b"\x41\x14vector1.site.example")

@@ -15,6 +15,8 @@ from ..evidence.check import Check
 _PREFACE: Final = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x00\x04\x00\x00\x00\x00\x00"
 _HEADERS: Final = 1
 _FRAME: Final = 9
+_LONG: Final = 127
+_METHOD: Final = "/milvus.proto.milvus.MilvusService/Connect"
 
 
 @dataclass(frozen=True)
@@ -110,9 +112,7 @@ def ask_without_certificate(target: Target) -> str:
         try:
             with context.wrap_socket(raw, server_hostname=target.server_name) as tls:
                 # An answer to this request would begin with a HEADERS frame.
-                tls.sendall(
-                    _PREFACE + bytes((0, 0, 4, _HEADERS, 5, 0, 0, 0, 1)) + b"\x82\x84\x87\x81"
-                )
+                tls.sendall(_PREFACE + request_frame(target.server_name))
                 answer = _read(tls)
         except ssl.SSLCertVerificationError as error:
             return f"not asked: {error.verify_message}"
@@ -121,6 +121,22 @@ def ask_without_certificate(target: Target) -> str:
         except OSError as error:
             return f"refused: {error}"
     return "answered with headers" if _has_headers(answer) else "refused: connection ended"
+
+
+def request_frame(authority: str) -> bytes:
+    """Return the HEADERS frame of a gRPC call that is whole, so that only the certificate lacks.
+
+    Header block by RFC 7541: POST and https by index, path and authority as plain literals.
+    """
+    block = b"\x83\x87" + _literal(4, _METHOD) + _literal(1, authority)
+    return len(block).to_bytes(3, "big") + bytes((_HEADERS, 5, 0, 0, 0, 1)) + block
+
+
+def _literal(index: int, value: str) -> bytes:
+    text = value.encode("ascii")
+    if len(text) >= _LONG:
+        raise ValueError(f"{value!r} is longer than {_LONG - 1} characters")
+    return bytes((0x40 | index, len(text))) + text
 
 
 def _read(tls: ssl.SSLSocket) -> bytes:
