@@ -67,3 +67,18 @@ def test_the_call_without_a_certificate_is_a_whole_one() -> None:
     assert len(frame) == 9 + length
     assert frame[9:11] == b"\x83\x87"
     assert frame.endswith(b"\x41\x14vector1.site.example")
+
+
+@pytest.mark.parametrize(
+    ("kinds", "said"),
+    [
+        ((4,), ""),
+        ((4, 8, 3), "refused: stream reset"),
+        ((4, 7), "refused: connection closed"),
+        ((4, 1, 3), "answered with headers"),
+    ],
+)
+def test_frames_say_whether_the_request_was_answered(kinds: tuple[int, ...], said: str) -> None:
+    frames = b"".join(bytes((0, 0, 4, kind, 0, 0, 0, 0, 1)) + b"\0\0\0\x01" for kind in kinds)
+    assert checks.verdict(frames) == said
+    assert checks.verdict(frames[:9]) == ""

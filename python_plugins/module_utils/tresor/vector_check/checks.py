@@ -14,6 +14,8 @@ from ..evidence.check import Check
 
 _PREFACE: Final = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x00\x04\x00\x00\x00\x00\x00"
 _HEADERS: Final = 1
+_RESET: Final = 3
+_GOAWAY: Final = 7
 _FRAME: Final = 9
 _LONG: Final = 127
 _METHOD: Final = "/milvus.proto.milvus.MilvusService/Connect"
@@ -120,7 +122,7 @@ def ask_without_certificate(target: Target) -> str:
             return "no refusal within the time"
         except OSError as error:
             return f"refused: {error}"
-    return "answered with headers" if _has_headers(answer) else "refused: connection ended"
+    return verdict(answer) or "refused: connection ended"
 
 
 def request_frame(authority: str) -> bytes:
@@ -143,18 +145,25 @@ def _read(tls: ssl.SSLSocket) -> bytes:
     content = b""
     while len(content) < 65536 and (piece := tls.recv(4096)):
         content += piece
-        if _has_headers(content):
+        if verdict(content):
             break
     return content
 
 
-def _has_headers(content: bytes) -> bool:
+def verdict(content: bytes) -> str:
+    """Return what the server's frames say about the request, empty while they say nothing.
+
+    A reset of the stream or a farewell is a refusal; settings and window updates are neither.
+    """
     at = 0
     while at + _FRAME <= len(content):
-        if content[at + 3] == _HEADERS:
-            return True
+        kind = content[at + 3]
+        if kind == _HEADERS:
+            return "answered with headers"
+        if kind in (_RESET, _GOAWAY):
+            return f"refused: {'stream reset' if kind == _RESET else 'connection closed'}"
         at += _FRAME + int.from_bytes(content[at : at + 3], "big")
-    return False
+    return ""
 
 
 def _check(  # noqa: PLR0917 # the fields of one check, in the order of the report
