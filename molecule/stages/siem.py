@@ -152,9 +152,10 @@ def judge(result: dict[str, Any]) -> None:
     wrong = []
     if result["lost"]:
         wrong.append(f"{result['lost']} of {result['records']} records were lost")
-    if result["ids_that_differ"] or result["broken"]:
+    if result["ids_that_differ"] or result["doubles_that_differ"] or result["broken"]:
         wrong.append(
             f"{result['ids_that_differ']} doubles bear another event.id, "
+            f"{result['doubles_that_differ']} bear the same with another content, "
             f"{result['broken']} records are broken"
         )
     if not result["disconnected_seen"]:
