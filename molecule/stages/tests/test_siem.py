@@ -1,4 +1,4 @@
-"""The fault run fails for every record that is missing or altered, and for faults that did not bite."""
+"""The fault run fails for a record that is missing or altered, and for faults that did not bite."""
 
 from __future__ import annotations
 
