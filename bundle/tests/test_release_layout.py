@@ -26,6 +26,8 @@ def test_lab_inventory_stays_behind(tmp_path: Path) -> None:
         "inventories/single_node/hosts.yml",
         "playbooks/site.yml",
         "python_plugins/doc_fragments/tresor_store.py",
+        "services/siem_reader/src/__main__.py",
+        "services/siem_reader/src/tresor_siem/program.py",
     ):
         assert wanted in paths
 

@@ -58,10 +58,6 @@ def _verify() -> None:
     _keep("evidence.json", operate.verify())
 
 
-def _trust() -> None:
-    run(lab("siem", "trust"), what="hand the site's CA to the collector")
-
-
 def _destroy() -> None:
     run(lab("destroy"), what="lab destroy")
 
@@ -81,7 +77,7 @@ VERBS: dict[str, Callable[[], None]] = {
     "older-core": older_core.main,
     "single-node": single_node.main,
     "renewal": renewal.main,
-    "trust": _trust,
+    "trust": operate.trust_collector,
     "verify": _verify,
     "vector-standalone": vector_standalone.main,
     "destroy": _destroy,

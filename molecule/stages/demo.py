@@ -32,6 +32,7 @@ def main() -> None:
         site_import.import_bundle(built)
     with figures.stage("converge"):
         converged = operate.converge()
+        operate.trust_collector()
     with figures.stage("converge again"):
         again = operate.converge()
     with figures.stage("converge --check"):

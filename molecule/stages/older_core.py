@@ -40,6 +40,7 @@ def main() -> None:
     print(install(), flush=True)
     command = (f"{_ENVIRONMENT}/bin/python", "-m", "tresor_cli")
     operate.tresor("converge", what="converge", command=command)
+    operate.trust_collector()
     operate.refuse_changes(
         operate.tresor("converge", what="second converge", command=command), "second converge"
     )

@@ -23,6 +23,7 @@ def main() -> None:
     boot.inventory(_OVERLAY)
     site_import.import_bundle(site_import.supersede(built))
     operate.converge()
+    operate.trust_collector()
     operate.refuse_changes(operate.converge(), "second converge")
     operate.check_mode()
     evidence = operate.verify()

@@ -64,6 +64,7 @@ checks:
 
 import ipaddress
 import json
+import pwd
 import subprocess
 import syslog
 import time
@@ -98,19 +99,25 @@ def states(units: tuple[str, ...]) -> dict[str, str]:
     return dict(zip(units, done.stdout.split(), strict=False))
 
 
-def connection(addresses: list[str], port: int) -> str | None:
-    """Return the peer of an established connection to the collector as ss shows it, or None."""
+def connection(addresses: list[str], port: int, uid: int) -> str | None:
+    """Return the peer of the user's established connection to the collector, or None.
+
+    As ss shows it: the kernel's word, where the forwarder's report is the forwarder's.
+    """
     done = subprocess.run(
-        ["ss", "--no-header", "--tcp", "--numeric", "state", "established", f"( dport = {port} )"],
+        [
+            *("ss", "--no-header", "--tcp", "--numeric", "--extended"),
+            *("state", "established", f"( dport = {port} )"),
+        ],
         capture_output=True,
         text=True,
         check=True,
     )
     wanted = {ipaddress.ip_address(text) for text in addresses}
     for line in done.stdout.splitlines():
-        peer = line.split()[-1]
-        address = peer.rpartition(":")[0].strip("[]")
-        if ipaddress.ip_address(address) in wanted:
+        _, _, _, peer, *details = line.split()
+        address = peer.rpartition(":")[0].strip("[]").partition("%")[0]
+        if f"uid:{uid}" in details and ipaddress.ip_address(address) in wanted:
             return peer
     return None
 
@@ -141,7 +148,7 @@ def observe(params: dict[str, Any]) -> Observation:
         units=states(UNITS),
         before=before,
         after=after,
-        connection=connection(params["addresses"], params["port"]),
+        connection=connection(params["addresses"], params["port"], pwd.getpwnam(USER).pw_uid),
         seconds=time.monotonic() - begun,
     )
 

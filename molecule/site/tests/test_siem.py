@@ -101,6 +101,19 @@ def test_runs_and_bundle_events_arrived() -> None:
     assert arrived('\\"dataset\\":\\"tresor.bundle\\"')
 
 
+@pytest.mark.parametrize("name", SITE)
+def test_exporter_sees_how_forwarding_stands(name: str, connect: Callable[[str], Host]) -> None:
+    host = connect(name)
+    counters = host.file("/run/tresor-siem/stats.json")
+    assert (counters.user, counters.mode) == ("tresor-siem", 0o640)
+    assert host.run("runuser -u nobody -- cat /run/tresor-siem/stats.json").rc != 0
+    printed = host.check_output("curl -sf --max-time 10 http://127.0.0.1:9102/metrics")
+    values = dict(line.rsplit(" ", 1) for line in printed.splitlines() if not line.startswith("#"))
+    assert float(values['tresor_exporter_collector_success{collector="siem"}']) == 1
+    assert float(values["tresor_siem_suspended"]) == 0
+    assert 'tresor_siem_queue_records{queue="wire"}' in values
+
+
 def test_ids_tell_records_apart() -> None:
     script = (
         "import json,collections\n"

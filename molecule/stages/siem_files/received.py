@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 import sys
@@ -14,7 +15,8 @@ def main() -> None:
     mark = re.compile(rf"{re.escape(run)}-(\d+)")
     ids: dict[int, str] = {}
     owners: dict[str, int] = {}
-    doubles = strangers = broken = 0
+    contents: dict[str, str] = {}
+    doubles = strangers = altered = broken = 0
     with Path(path).open(encoding="utf-8") as stream:
         for line in stream:
             if run not in line:
@@ -41,6 +43,8 @@ def main() -> None:
             ids.setdefault(number, name)
             if owners.setdefault(name, number) != number:
                 strangers += 1
+            digest = hashlib.sha256(raw.encode()).hexdigest()
+            altered += contents.setdefault(name, digest) != digest
     print(
         json.dumps(
             {
@@ -48,6 +52,7 @@ def main() -> None:
                 "lost": int(records) - len(ids),
                 "doubles": doubles,
                 "ids_that_differ": strangers,
+                "doubles_that_differ": altered,
                 "broken": broken,
             }
         )

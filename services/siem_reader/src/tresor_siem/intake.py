@@ -53,12 +53,11 @@ class Intake:
         self._look_for_room(now)
         if self.blocked:
             return False
-        budget = self._spool.end
         try:
             more = self._take_journal(now)
             if now - self._scanned >= SCAN_SECONDS or self._more:
                 self._scanned = now
-                self._more = self._take_files(wall, budget.offset)
+                self._more = self._take_files(wall)
         except OSError as error:
             if error.errno not in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}:
                 raise
@@ -108,15 +107,17 @@ class Intake:
                 self.lost_journal_entries += max(0, here[1] - last[1] - 1)
             last = here
 
-    def _take_files(self, wall: float, start: int) -> bool:
+    def _take_files(self, wall: float) -> bool:
         host = self._config.host
+        taken = 0
         for tail in self._tails:
             shaper = shape_files.SHAPERS[tail.source.name]
             for batch in tail.batches(self._spool.positions, wall):
                 messages = [message(shaper(line), host) for line in batch.lines]
                 self._spool.append(messages, batch.changed)
                 self.submitted[tail.source.name] += len(messages)
-                grown = self._spool.end.offset - start
-                if grown < 0 or grown > MAX_ROUND_BYTES:
+                # Counted here: offsets begin anew with each of the spool's segments.
+                taken += sum(map(len, messages))
+                if taken > MAX_ROUND_BYTES:
                     return True
         return False

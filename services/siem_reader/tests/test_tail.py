@@ -108,3 +108,21 @@ def test_removed_file_is_forgotten_and_a_new_one_found(tmp_path: Path) -> None:
     assert positions == {}
     (tmp_path / "log").write_bytes(b"two\n")
     assert look(tail(tmp_path), positions) == [b"two"]
+
+
+def test_file_that_grows_while_it_is_read_is_not_read_again(tmp_path: Path) -> None:
+    """Growth behind the size seen at first is no cut: all lines come once, and reading ends."""
+    positions: dict[str, Any] = {}
+    log = tmp_path / "log"
+    lines = [b"line %06d %s" % (number, b"x" * 300) for number in range(3000)]
+    log.write_bytes(b"".join(line + b"\n" for line in lines[:1000]))
+    found: list[bytes] = []
+    reading = tail(tmp_path).batches(positions, time.time())
+    for count, batch in enumerate(reading):
+        assert count < 50, "the file is read again and again"
+        found += [line.data for line in batch.lines]
+        positions |= batch.changed
+        if count == 0:
+            with log.open("ab") as stream:
+                stream.write(b"".join(line + b"\n" for line in lines[1000:]))
+    assert found == lines

@@ -98,6 +98,8 @@ class Tail:
         if key != f"{self.source.name}:{status.st_dev}:{status.st_ino}":
             return  # renamed meanwhile: the next look finds both files
         while True:
+            # Anew each time: behind an older size, lines that came meanwhile would look like a cut.
+            status = os.fstat(stream.fileno())
             offset = self._offset(stream, positions.get(key), status.st_size)
             stream.seek(offset)
             data = stream.read(CHUNK_BYTES)
