@@ -50,9 +50,6 @@ test-renewal: need-root setup  ## some minutes: short certificates renewed by ti
 
 test-vector-standalone: need-root setup  ## slow: the lab's vector host with the real Milvus server, users and its own mutual TLS
 	python -m stages destroy
-	python -m stages create
-	python -m stages import
-	python -m stages converge
 	python -m stages vector-standalone
 	python -m stages destroy
 

@@ -82,7 +82,9 @@ def search(client: Any, name: str, count: int) -> dict[str, Any]:  # noqa: ANN40
 def main() -> None:
     """Run one verb."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("verb", choices=["fill", "search", "insert-one", "drop", "has"])
+    parser.add_argument(
+        "verb", choices=["fill", "search", "insert-one", "delete-one", "drop", "has"]
+    )
     parser.add_argument("collection")
     parser.add_argument("--count", type=int, default=100_000)
     parser.add_argument("--host", default="vector1.site.example")
@@ -112,6 +114,8 @@ def main() -> None:
     elif options.verb == "insert-one":
         row = {"id": options.count, "vector": vectors(1)[0].tolist(), "tag": "one more"}
         client.insert(options.collection, [row], timeout=10)
+    elif options.verb == "delete-one":
+        client.delete(options.collection, ids=[options.count])
     elif options.verb == "drop":
         client.drop_collection(options.collection)
     else:

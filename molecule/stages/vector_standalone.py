@@ -1,6 +1,6 @@
 """Stage vector-standalone: the lab's vector host serves with the real Milvus server.
 
-Starts from a site that is imported and converged with form lite, and leaves it so.
+Needs bastion and vector host alone. Begins with form lite and leaves it so.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 from typing import Any, Final
 
-from stages import operate
+from stages import boot, operate, site_import
 from stages.shell import REPOSITORY, StageError, on_host, output, put, run
 
 _SITE: Final = "/etc/tresor/inventory/group_vars/all/site.yml"
@@ -23,8 +23,11 @@ _BACKUP: Final = "standalone-test"
 _BACKUPS: Final = "/var/lib/tresor/backups/vector"
 _ROWS: Final = 100_000
 _HOSTS: Final = ("--limit", "bastion1,vector1")
+_BOOTED: Final = ("router1", "company1", "vector1", "bastion")
 _UNITS: Final = ("tresor-milvus", "tresor-milvus-watch", "tresor-milvus-entry")
 _COMMAND: Final = ("tresor",)
+_GUARD_SECONDS: Final = 15.0
+"""The server reads its configuration again within ten."""
 
 
 def site(form: str) -> bytes:
@@ -127,6 +130,7 @@ def prove(command: tuple[str, ...] = _COMMAND) -> dict[str, Any]:
     time.sleep(1)
     figures["kill_seconds"] = wait_up()
     _same(found)
+    _guard()
     run(on_host("bastion", "rm", "-rf", f"{_BACKUPS}/{_BACKUP}"), what="remove an older backup")
     began = time.monotonic()
     _operate("backup", command, collection="load", backup=_BACKUP)
@@ -139,7 +143,9 @@ def prove(command: tuple[str, ...] = _COMMAND) -> dict[str, Any]:
     main_pid = _on_server(
         "systemctl", "show", "-p", "MainPID", "--value", "tresor-milvus.service", what="find it"
     ).strip()
-    memory = _on_server("grep", "VmHWM", f"/proc/{main_pid}/status", what="read its memory")
+    # The unit's main process only stays in front of the server.
+    child = _on_server("pgrep", "-P", main_pid, what="find the server").split()[0]
+    memory = _on_server("grep", "VmHWM", f"/proc/{child}/status", what="read its memory")
     figures["memory_peak_kb"] = int(memory.split()[1])
     figures["exposure"] = {unit: _exposure(unit) for unit in _UNITS}
     loose = {unit: value for unit, value in figures["exposure"].items() if value > 2}
@@ -147,6 +153,29 @@ def prove(command: tuple[str, ...] = _COMMAND) -> dict[str, Any]:
         raise StageError(f"units with an exposure above 2: {loose}")
     answer("drop", "load")
     return figures
+
+
+def _guard() -> None:
+    """Have the guard find too little space: nothing is inserted, everything is found."""
+    unit = "/etc/systemd/system/tresor-milvus-watch.service"
+    line = _on_server("grep", "^ExecStart=", unit, what="read the watch's command").split()
+    line[line.index("--minimum-free") + 1] = str(10**15)
+    text = f"[Service]\nExecStart=\n{' '.join(line)}\n"
+    folder = "/run/systemd/system/tresor-milvus-watch.service.d"
+    put("vector1", f"{folder}/full.conf", text.encode())
+    insert = ("insert-one", "load", f"--count={_ROWS}")
+    again = "systemctl daemon-reload && systemctl restart tresor-milvus-watch.service"
+    try:
+        _on_server("sh", "-c", again, what="restart the watch")
+        time.sleep(_GUARD_SECONDS)
+        refuse("a row while the disk is full", *insert, user=_ROOT)
+        answer("search", "load", f"--count={_ROWS}")
+    finally:
+        run(on_host("vector1", "sh", "-c", f"rm -r {folder} && {again}"), what="take it back")
+    time.sleep(_GUARD_SECONDS)
+    answer(*insert)
+    # The row that the guard let in again goes, so that the others can be counted.
+    answer("delete-one", "load", f"--count={_ROWS}")
 
 
 def _exposure(unit: str) -> float:
@@ -165,11 +194,24 @@ def _operate(verb: str, command: tuple[str, ...], **options: str) -> None:
 
 
 def main() -> None:
-    """Switch to the real server, prove it, and switch back."""
+    """Boot and import, converge as lite, switch to the real server, prove it, and switch back.
+
+    Raises:
+        StageError: a stage failed, or a second converge with the real server changed something.
+    """
+    boot.preflight()
+    built = boot.trees_and_bundle()
+    boot.hosts(*_BOOTED)
+    boot.inventory()
+    site_import.import_bundle(site_import.supersede(built))
+    switch("lite")
     seconds = switch("standalone")
-    try:
-        figures = prove()
-    finally:
-        switch("lite")
+    again = operate.tresor("converge", what="second converge", ansible=_HOSTS)
+    operate.refuse_changes(again, "second converge with the real server")
+    figures = prove()
+    switch("lite")
+    _on_server("systemctl", "is-active", "tresor-milvus-proxy.service", what="find form lite")
+    if _on_server("find", "/etc/systemd/system", "-name", "tresor-milvus-entry*", what="look"):
+        raise StageError("units of the real server are left after the change to form lite")
     figures["converge_seconds"] = round(seconds, 1)
     print(json.dumps(figures, indent=2, sort_keys=True), flush=True)

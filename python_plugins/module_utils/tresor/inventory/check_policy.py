@@ -16,11 +16,28 @@ REDUNDANT_FROM: Final = 99.9
 
 
 def check(sources: Sources) -> Iterator[Problem]:
-    """Yield what does not fit together in access, guardrails, retention and slo."""
+    """Yield what does not fit together in access, guardrails, retention, slo and the database."""
     yield from _access(sources)
     yield from _limits(sources)
     yield from _retention(sources)
     yield from _slo(sources)
+    yield from _vector(sources)
+
+
+def _vector(sources: Sources) -> Iterator[Problem]:
+    """Milvus Lite has no users and one process: production takes it only if the site says so."""
+    site = mapping(sources.value("site"))
+    vector = mapping(site.get("vector"))
+    if (
+        sources.hosts.groups.get("vector")
+        and text(site.get("level")) == "production"
+        and vector.get("form", "lite") == "lite"
+        and vector.get("evaluation") is not True
+    ):
+        wrong = "Milvus Lite is for evaluation: no users, one process, not for level production"
+        fix = "write form: standalone, or add evaluation: true beside form: lite"
+        path: KeyPath = ("vector", "form") if "form" in vector else ()
+        yield sources.problem("site", path, wrong, fix)
 
 
 def _access(sources: Sources) -> Iterator[Problem]:

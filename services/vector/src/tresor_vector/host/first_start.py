@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
@@ -15,36 +15,22 @@ _DEFAULT: Final = "Milvus"
 _USER: Final = "root"
 
 
-def wait_healthy(management: str, seconds: float) -> None:
-    """Wait until the server calls itself healthy.
+def wait_healthy(management: str, seconds: float, runs: Callable[[], bool]) -> None:
+    """Wait until the server calls itself healthy; ``runs`` says whether its process is there.
 
     Raises:
-        VectorError: it does not within ``seconds``.
+        VectorError: it does not within ``seconds``, or ended.
     """
     end = time.monotonic() + seconds
     while not health.of_server(management, 2.0).up:
-        _still_there()
+        if not runs():
+            raise VectorError("the server ended while it started; its reasons are in this journal")
         if time.monotonic() > end:
             raise VectorError(
                 f"{management}/healthz: the server is not healthy after {seconds:.0f} s; "
                 "its reasons are in this unit's journal"
             )
         time.sleep(0.5)
-
-
-def _still_there() -> None:
-    """Raise VectorError when the server's main process is gone: then waiting is in vain."""
-    main = os.environ.get("MAINPID", "")
-    if not main:
-        return
-    try:
-        # Not by /proc: it hides a process in another user namespace.
-        os.kill(int(main), 0)
-    except ProcessLookupError as error:
-        text = "the server ended while it started; its reasons are in this journal"
-        raise VectorError(text) from error
-    except PermissionError:
-        return
 
 
 def secure(access: Access, password_file: Path, seconds: float) -> bool:

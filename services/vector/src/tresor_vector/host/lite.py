@@ -8,19 +8,24 @@ they are refused while the space guard says so.
 
 from __future__ import annotations
 
+import os
 import signal
+import sys
 import threading
 from collections.abc import Callable
 from concurrent import futures
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 import grpc
 
 from tresor_vector.host import notify, space
 
 _BYTES: Final = 256 * 1024 * 1024
-_STOP_SECONDS: Final = 10
+_GRACE: Final = 10.0
+"""Seconds that running requests get once the server was asked to stop."""
+_CLOSE: Final = 15.0
+"""Seconds for closing the database: it writes what is in memory and waits for its own work."""
 _GROWS: Final = ("Insert", "Upsert", "Create", "Import", "Restore", "Add", "Alter")
 """First words of the methods that need room. Deleting, dropping and flushing free it."""
 _WRITES: Final = (*_GROWS, "Delete", "Drop", "Flush", "Rename", "Compact", "ManualComp")
@@ -32,29 +37,53 @@ def method_name(path: str) -> str:
 
 
 class WriteGate(grpc.ServerInterceptor):  # type: ignore[misc] # the base has no types
-    """Lets writes in one at a time, and those that need room only while there is room."""
+    """Lets writes in one at a time, and those that need room only while there is room.
+
+    Counts the requests that are in the engine, for an end that waits for them.
+    """
 
     def __init__(self, folder: Path, message: Callable[[], str]) -> None:
         self._folder, self._message = folder, message
         self._lock = threading.Lock()
+        self._changed = threading.Condition()
+        self._running = 0
 
     def intercept_service(self, continuation: Any, details: Any) -> Any:  # noqa: ANN401
-        """Wrap the handler of a writing method; hand all others on."""
+        """Wrap the handler of a method; the server's methods are all of one request, one answer."""
         name = method_name(details.method)
         handler = continuation(details)
-        if handler is None or not name.startswith(_WRITES) or handler.unary_unary is None:
+        if handler is None or handler.unary_unary is None:
             return handler
         inner = handler.unary_unary
 
         def gated(request: Any, context: Any) -> Any:  # noqa: ANN401
+            if not name.startswith(_WRITES):
+                return inner(request, context)
             with self._lock:
                 if name.startswith(_GROWS) and not (self._folder / space.OPEN).exists():
                     context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, self._message())
                 return inner(request, context)
 
+        def counted(request: Any, context: Any) -> Any:  # noqa: ANN401
+            self._count(1)
+            try:
+                return gated(request, context)
+            finally:
+                self._count(-1)
+
         return grpc.unary_unary_rpc_method_handler(
-            gated, handler.request_deserializer, handler.response_serializer
+            counted, handler.request_deserializer, handler.response_serializer
         )
+
+    def _count(self, change: int) -> None:
+        with self._changed:
+            self._running += change
+            self._changed.notify_all()
+
+    def wait_idle(self, seconds: float) -> bool:
+        """Wait until no request is running; return whether that came within ``seconds``."""
+        with self._changed:
+            return self._changed.wait_for(lambda: self._running == 0, seconds)
 
 
 def serve(data: Path, listen: Path, guard_folder: Path, minimum_free: int, workers: int) -> None:
@@ -85,6 +114,33 @@ def serve(data: Path, listen: Path, guard_folder: Path, minimum_free: int, worke
         server.start()
         notify.ready(f"Milvus Lite listens on {listen}")
         stop.wait()
-        server.stop(_STOP_SECONDS).wait()
-    finally:
+        # No new request from here on.
+        server.stop(_GRACE)
+        if not gate.wait_idle(_GRACE):
+            _leave("requests were still running")
+        if not ends(database.close, _CLOSE):
+            _leave("closing the database took too long")
+    except BaseException:
         database.close()
+        raise
+    _leave("")
+
+
+def ends(work: Callable[[], None], seconds: float) -> bool:
+    """Run ``work`` in a thread; return whether it ended within ``seconds``."""
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    thread.join(seconds)
+    return not thread.is_alive()
+
+
+def _leave(why: str) -> NoReturn:
+    """End the process now.
+
+    A request in the engine cannot be cancelled, and Python would wait for its thread. Every row
+    that was acknowledged is in the log on disk, which the next start replays.
+    """
+    if why:
+        text = f"{why}; left without closing, the next start replays the log"
+        print(text, file=sys.stderr, flush=True)
+    os._exit(0)

@@ -14,10 +14,11 @@ _SUFFIX: Final = ".lzma"
 _PROGRAM: Final = "milvus"
 
 
-def unpack(source: Path, release: Path) -> int:
+def unpack(source: Path, release: Path, keep: int = 1) -> int:
     """Unpack ``source/*.lzma`` to ``release/bin``; return the number of files.
 
-    ``release`` appears whole or not at all and is not touched again.
+    ``release`` appears whole or not at all and is not touched again. Of the releases before it stay
+    the one that ``current`` points at and the newest, ``keep`` in all.
 
     Raises:
         VectorError: there is no server in ``source``.
@@ -36,4 +37,18 @@ def unpack(source: Path, release: Path) -> int:
             os.fsync(write.fileno())
         target.chmod(0o755)
     partial.replace(release)
+    _remove_older(release, keep)
     return len(packed)
+
+
+def _remove_older(release: Path, keep: int) -> None:
+    current = release.parent / "current"
+    running = current.resolve() if current.is_symlink() else None
+    others = [
+        path
+        for path in release.parent.iterdir()
+        if path.is_dir() and not path.is_symlink() and path != release
+    ]
+    others.sort(key=lambda path: (path == running, path.stat().st_mtime), reverse=True)
+    for path in others[keep:]:
+        shutil.rmtree(path)
