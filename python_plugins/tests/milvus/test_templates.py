@@ -35,7 +35,7 @@ FORMS: dict[str, dict[str, Any]] = {
 }
 
 
-def play(folder: Path, given: dict[str, Any], tasks: list[dict[str, Any]]) -> Any:  # noqa: ANN401
+def play(folder: Path, given: dict[str, Any], tasks: list[dict[str, Any]]) -> Any:
     """Run tasks with the role's variables; return the finished process."""
     (folder / "given.yml").write_text(yaml.safe_dump(GIVEN | given))
     content = {
@@ -67,7 +67,7 @@ def units(form: str) -> list[str]:
 
 
 @pytest.fixture(scope="module", params=list(FORMS))
-def rendered(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Any:  # noqa: ANN401
+def rendered(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Any:
     """Render all files of one form; return the form and a folder with the files by their name."""
     folder = tmp_path_factory.mktemp(request.param)
     sources = [f"etc/systemd/system/{unit}.j2" for unit in units(request.param)]
@@ -102,7 +102,7 @@ def sections(text: str) -> dict[str, list[str]]:
     return found
 
 
-def test_server_has_a_network_of_its_own(rendered: Any) -> None:  # noqa: ANN401
+def test_server_has_a_network_of_its_own(rendered: Any) -> None:
     form, folder = rendered
     server = sections((folder / "tresor-milvus.service").read_text())
     assert server["PrivateNetwork"] == ["yes"]
@@ -119,7 +119,7 @@ def test_server_has_a_network_of_its_own(rendered: Any) -> None:  # noqa: ANN401
     assert ("AF_INET" in families) == (form != "lite")
 
 
-def test_every_unit_and_file_of_the_form_is_whole(rendered: Any) -> None:  # noqa: ANN401
+def test_every_unit_and_file_of_the_form_is_whole(rendered: Any) -> None:
     form, folder = rendered
     for unit in units(form):
         text = (folder / unit).read_text()
@@ -132,7 +132,7 @@ def test_every_unit_and_file_of_the_form_is_whole(rendered: Any) -> None:  # noq
             assert all(word.startswith("/") for word in (v.split()[0] for v in found["ExecStart"]))
 
 
-def test_units_are_understood_by_systemd(rendered: Any) -> None:  # noqa: ANN401
+def test_units_are_understood_by_systemd(rendered: Any) -> None:
     form, folder = rendered
     # Programs and users of the host are not here: only what systemd says about keys and values.
     done = subprocess.run(
@@ -143,7 +143,7 @@ def test_units_are_understood_by_systemd(rendered: Any) -> None:  # noqa: ANN401
         assert word not in done.stderr, done.stderr
 
 
-def test_password_is_a_credential_of_the_main_process(rendered: Any) -> None:  # noqa: ANN401
+def test_password_is_a_credential_of_the_main_process(rendered: Any) -> None:
     form, folder = rendered
     if form == "lite":
         assert "root-password" not in (folder / "tresor-milvus.service").read_text()
@@ -161,7 +161,7 @@ def test_password_is_a_credential_of_the_main_process(rendered: Any) -> None:  #
     assert f"--program {program} " in server["ExecStart"][0]
 
 
-def test_entry_waits_for_the_secured_server(rendered: Any) -> None:  # noqa: ANN401
+def test_entry_waits_for_the_secured_server(rendered: Any) -> None:
     form, folder = rendered
     if form == "lite":
         assert not (folder / "tresor-milvus-entry.service").exists()
@@ -179,7 +179,7 @@ def test_entry_waits_for_the_secured_server(rendered: Any) -> None:  # noqa: ANN
     assert ports == ["198.51.100.40:19530", "[2001:db8:51::40]:19530"]
 
 
-def test_server_has_users_mutual_tls_and_refuses_writes_at_first(rendered: Any) -> None:  # noqa: ANN401
+def test_server_has_users_mutual_tls_and_refuses_writes_at_first(rendered: Any) -> None:
     form, folder = rendered
     if form == "lite":
         assert not (folder / "milvus.yaml").exists()
@@ -203,7 +203,7 @@ def test_server_has_users_mutual_tls_and_refuses_writes_at_first(rendered: Any) 
     assert ("rocksmq" in config, "indexNode" in config) == (not modern, not modern)
 
 
-def test_lite_is_entered_with_a_certificate_that_is_not_revoked(rendered: Any) -> None:  # noqa: ANN401
+def test_lite_is_entered_with_a_certificate_that_is_not_revoked(rendered: Any) -> None:
     form, folder = rendered
     if form != "lite":
         assert not (folder / "nginx.conf").exists()
