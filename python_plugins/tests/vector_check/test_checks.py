@@ -58,3 +58,10 @@ def test_open_management_port_fails() -> None:
     assert not check.ok
     assert check.observed == "open: 9091"
     assert checks.closed(TARGET, lambda *_: "closed").ok
+
+
+def test_request_is_a_whole_frame_with_the_servers_name() -> None:
+    frame = checks.request("vector1.site.example")
+    assert int.from_bytes(frame[:3], "big") == len(frame) - 9
+    assert frame[3:9] == b"\x01\x05\x00\x00\x00\x01"
+    assert frame.endswith(b"\x41\x14vector1.site.example")

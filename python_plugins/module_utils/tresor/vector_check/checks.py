@@ -7,6 +7,7 @@ import socket
 import ssl
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -78,11 +79,11 @@ def closed(target: Target, connect: Callable[[str, int, float], str] | None = No
     """Try management and internal ports from here."""
     began = time.monotonic()
     dial = connect or tcp
-    answered = [
-        str(port)
-        for port in target.closed_ports
-        if dial(target.server_name, port, target.timeout) == "open"
-    ]
+    ports = target.closed_ports
+    # Side by side: each takes its whole time where a firewall drops.
+    with ThreadPoolExecutor(max(len(ports), 1)) as pool:
+        said = pool.map(lambda port: dial(target.server_name, port, target.timeout), ports)
+        answered = [str(port) for port, one in zip(ports, said, strict=True) if one == "open"]
     seen = f"open: {', '.join(answered)}" if answered else "none answers"
     return _check(target, "management-closed", "management ports do not answer from outside",
                   f"none of {', '.join(map(str, target.closed_ports))} answers", seen,
@@ -110,9 +111,7 @@ def ask_without_certificate(target: Target) -> str:
         try:
             with context.wrap_socket(raw, server_hostname=target.server_name) as tls:
                 # An answer to this request would begin with a HEADERS frame.
-                tls.sendall(
-                    _PREFACE + bytes((0, 0, 4, _HEADERS, 5, 0, 0, 0, 1)) + b"\x82\x84\x87\x81"
-                )
+                tls.sendall(_PREFACE + request(target.server_name))
                 answer = _read(tls)
         except ssl.SSLCertVerificationError as error:
             return f"not asked: {error.verify_message}"
@@ -121,6 +120,12 @@ def ask_without_certificate(target: Target) -> str:
         except OSError as error:
             return f"refused: {error}"
     return "answered with headers" if _has_headers(answer) else "refused: connection ended"
+
+
+def request(name: str) -> bytes:
+    """Return the frame of a whole request for / of ``name``: GET, https, and the name itself."""
+    fields = b"\x82\x84\x87\x41" + bytes((len(name),)) + name.encode("ascii")
+    return len(fields).to_bytes(3, "big") + bytes((_HEADERS, 5, 0, 0, 0, 1)) + fields
 
 
 def _read(tls: ssl.SSLSocket) -> bytes:
