@@ -65,3 +65,10 @@ def test_request_is_a_whole_frame_with_the_servers_name() -> None:
     assert int.from_bytes(frame[:3], "big") == len(frame) - 9
     assert frame[3:9] == b"\x01\x05\x00\x00\x00\x01"
     assert frame.endswith(b"\x41\x14vector1.site.example")
+
+
+def test_a_reset_is_seen_behind_the_servers_settings() -> None:
+    settings = bytes((0, 0, 6, 4, 0, 0, 0, 0, 0)) + b"\0\3\0\0\0\x80"
+    reset = bytes((0, 0, 4, 3, 0, 0, 0, 0, 1)) + b"\0\0\0\2"
+    assert checks.frame_types(settings + reset) == {4, 3}
+    assert checks.frame_types(settings + reset[:8]) == {4}

@@ -14,7 +14,7 @@ from typing import Any, Final
 from ..evidence.check import Check
 
 _PREFACE: Final = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x00\x04\x00\x00\x00\x00\x00"
-_HEADERS: Final = 1
+_HEADERS, _RESET, _GO_AWAY = 1, 3, 7
 _FRAME: Final = 9
 
 
@@ -119,7 +119,10 @@ def ask_without_certificate(target: Target) -> str:
             return "no refusal within the time"
         except OSError as error:
             return f"refused: {error}"
-    return "answered with headers" if _has_headers(answer) else "refused: connection ended"
+    seen = frame_types(answer)
+    if _HEADERS in seen:
+        return "answered with headers"
+    return "refused: request reset" if _RESET in seen else "refused: connection ended"
 
 
 def request(name: str) -> bytes:
@@ -132,18 +135,19 @@ def _read(tls: ssl.SSLSocket) -> bytes:
     content = b""
     while len(content) < 65536 and (piece := tls.recv(4096)):
         content += piece
-        if _has_headers(content):
+        if frame_types(content) & {_HEADERS, _RESET, _GO_AWAY}:
             break
     return content
 
 
-def _has_headers(content: bytes) -> bool:
+def frame_types(content: bytes) -> set[int]:
+    """Return the types of the HTTP/2 frames whose head is there."""
+    found: set[int] = set()
     at = 0
     while at + _FRAME <= len(content):
-        if content[at + 3] == _HEADERS:
-            return True
+        found.add(content[at + 3])
         at += _FRAME + int.from_bytes(content[at : at + 3], "big")
-    return False
+    return found
 
 
 def _check(  # noqa: PLR0917 # the fields of one check, in the order of the report
