@@ -7,18 +7,15 @@ import socket
 import ssl
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Final
 
 from ..evidence.check import Check
 
 _PREFACE: Final = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x00\x04\x00\x00\x00\x00\x00"
-_HEADERS: Final = 1
-_RESET: Final = 3
-_GOAWAY: Final = 7
+_HEADERS, _RESET, _GO_AWAY = 1, 3, 7
 _FRAME: Final = 9
-_LONG: Final = 127
-_METHOD: Final = "/milvus.proto.milvus.MilvusService/Connect"
 
 
 @dataclass(frozen=True)
@@ -82,11 +79,11 @@ def closed(target: Target, connect: Callable[[str, int, float], str] | None = No
     """Try management and internal ports from here."""
     began = time.monotonic()
     dial = connect or tcp
-    answered = [
-        str(port)
-        for port in target.closed_ports
-        if dial(target.server_name, port, target.timeout) == "open"
-    ]
+    ports = target.closed_ports
+    # Side by side: each takes its whole time where a firewall drops.
+    with ThreadPoolExecutor(max(len(ports), 1)) as pool:
+        said = pool.map(lambda port: dial(target.server_name, port, target.timeout), ports)
+        answered = [str(port) for port, one in zip(ports, said, strict=True) if one == "open"]
     seen = f"open: {', '.join(answered)}" if answered else "none answers"
     return _check(target, "management-closed", "management ports do not answer from outside",
                   f"none of {', '.join(map(str, target.closed_ports))} answers", seen,
@@ -114,7 +111,7 @@ def ask_without_certificate(target: Target) -> str:
         try:
             with context.wrap_socket(raw, server_hostname=target.server_name) as tls:
                 # An answer to this request would begin with a HEADERS frame.
-                tls.sendall(_PREFACE + request_frame(target.server_name))
+                tls.sendall(_PREFACE + request(target.server_name))
                 answer = _read(tls)
         except ssl.SSLCertVerificationError as error:
             return f"not asked: {error.verify_message}"
@@ -122,48 +119,35 @@ def ask_without_certificate(target: Target) -> str:
             return "no refusal within the time"
         except OSError as error:
             return f"refused: {error}"
-    return verdict(answer) or "refused: connection ended"
+    seen = frame_types(answer)
+    if _HEADERS in seen:
+        return "answered with headers"
+    return "refused: request reset" if _RESET in seen else "refused: connection ended"
 
 
-def request_frame(authority: str) -> bytes:
-    """Return the HEADERS frame of a gRPC call that is whole, so that only the certificate lacks.
-
-    Header block by RFC 7541: POST and https by index, path and authority as plain literals.
-    """
-    block = b"\x83\x87" + _literal(4, _METHOD) + _literal(1, authority)
-    return len(block).to_bytes(3, "big") + bytes((_HEADERS, 5, 0, 0, 0, 1)) + block
-
-
-def _literal(index: int, value: str) -> bytes:
-    text = value.encode("ascii")
-    if len(text) >= _LONG:
-        raise ValueError(f"{value!r} is longer than {_LONG - 1} characters")
-    return bytes((0x40 | index, len(text))) + text
+def request(name: str) -> bytes:
+    """Return the frame of a whole request for / of ``name``: GET, https, and the name itself."""
+    fields = b"\x82\x84\x87\x41" + bytes((len(name),)) + name.encode("ascii")
+    return len(fields).to_bytes(3, "big") + bytes((_HEADERS, 5, 0, 0, 0, 1)) + fields
 
 
 def _read(tls: ssl.SSLSocket) -> bytes:
     content = b""
     while len(content) < 65536 and (piece := tls.recv(4096)):
         content += piece
-        if verdict(content):
+        if frame_types(content) & {_HEADERS, _RESET, _GO_AWAY}:
             break
     return content
 
 
-def verdict(content: bytes) -> str:
-    """Return what the server's frames say about the request, empty while they say nothing.
-
-    A reset of the stream or a farewell is a refusal; settings and window updates are neither.
-    """
+def frame_types(content: bytes) -> set[int]:
+    """Return the types of the HTTP/2 frames whose head is there."""
+    found: set[int] = set()
     at = 0
     while at + _FRAME <= len(content):
-        kind = content[at + 3]
-        if kind == _HEADERS:
-            return "answered with headers"
-        if kind in (_RESET, _GOAWAY):
-            return f"refused: {'stream reset' if kind == _RESET else 'connection closed'}"
+        found.add(content[at + 3])
         at += _FRAME + int.from_bytes(content[at : at + 3], "big")
-    return ""
+    return found
 
 
 def _check(  # noqa: PLR0917 # the fields of one check, in the order of the report
