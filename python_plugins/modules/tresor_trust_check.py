@@ -156,7 +156,9 @@ def _next_update(path: Path) -> dt.datetime | None:
 
 def _timer(host: str, name: str) -> Check:
     state = shown(f"{name}.timer", "UnitFileState", "ActiveState")
-    return trust.timer(host, name, state, shown(f"{name}.service", "Result", "ActiveState"))
+    return trust.timer(
+        host, name, state, shown(f"{name}.service", "Result", "ActiveState", "ExecMainStatus")
+    )
 
 
 def _bastion(params: dict[str, Any], host: str, now: dt.datetime) -> list[Check]:

@@ -79,6 +79,16 @@ def test_chrony_that_does_not_answer_counts_as_failed() -> None:
             {"Result": "exit-code"},
             "exit-code",
         ),
+        (
+            {"UnitFileState": "enabled", "ActiveState": "active"},
+            {"Result": "exit-code", "ActiveState": "activating", "ExecMainStatus": "5"},
+            "",
+        ),
+        (
+            {"UnitFileState": "enabled", "ActiveState": "active"},
+            {"Result": "exit-code", "ActiveState": "failed", "ExecMainStatus": "5"},
+            "exit-code",
+        ),
         ({}, {}, "missing"),
     ],
 )
