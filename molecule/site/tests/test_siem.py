@@ -26,14 +26,24 @@ def labctl(*arguments: str) -> str:
     return done.stdout.decode("utf-8", "replace")
 
 
-def arrived(mark: str, seconds: float = SECONDS) -> list[dict[str, Any]]:
-    """Return the documents with this mark; waits for the first, then a moment for others."""
+Document = dict[str, Any]
+
+
+def arrived(
+    mark: str, seconds: float = SECONDS, wanted: Callable[[Document], bool] = lambda _: True
+) -> list[Document]:
+    """Return the wanted documents with this mark; waits for the first.
+
+    The command that writes a mark is a record too (sudo), and may arrive before what it wrote.
+    """
     deadline = time.monotonic() + seconds
     while True:
         text = labctl("exec", "company1", "sh", "-c", f"grep -aF -- '{mark}' {RECORDS} || true")
-        found = [json.loads(line)["raw"] for line in text.splitlines() if line.startswith("{")]
+        raws = [json.loads(line)["raw"] for line in text.splitlines() if line.startswith("{")]
+        found = [json.loads(raw[raw.index("{") :]) for raw in raws]
+        found = [entry for entry in found if wanted(entry)]
         if found or time.monotonic() > deadline:
-            return [json.loads(raw[raw.index("{") :]) for raw in found]
+            return found
         time.sleep(0.5)
 
 
@@ -46,9 +56,7 @@ def mark() -> str:
 def test_journal_entry_arrives_from_every_host(name: str, connect: Callable[[str], Host]) -> None:
     word = mark()
     connect(name).check_output("logger -t siem-demo -p auth.warning %s", word)
-    (found,) = [
-        entry for entry in arrived(word) if entry["service"]["name"] == "siem-demo"
-    ]  # fmt: skip
+    (found,) = arrived(word, wanted=lambda entry: entry["service"]["name"] == "siem-demo")
     assert found["message"] == word
     assert found["log"]["level"] == "warning"
     assert found["host"]["name"] in {name, f"{name}1"}
@@ -58,10 +66,10 @@ def test_journal_entry_arrives_from_every_host(name: str, connect: Callable[[str
 def test_login_and_sudo_arrive(connect: Callable[[str], Host]) -> None:
     word = mark()
     connect("vector1").run(f"echo {word}")
-    (sudo, *_) = [entry for entry in arrived(word) if entry["event"]["dataset"] == "sudo"]
+    (sudo, *_) = arrived(word, wanted=lambda entry: entry["event"]["dataset"] == "sudo")
     assert sudo["event"]["outcome"] == "success"
     assert sudo["user"]["effective"]["name"] == "root"
-    logins = [entry for entry in arrived('\\"action\\":\\"ssh-login\\"') if entry["source"]["ip"]]
+    logins = arrived('\\"action\\":\\"ssh-login\\"', wanted=lambda entry: entry["source"]["ip"])
     assert {entry["event"]["category"][0] for entry in logins} == {"authentication"}
 
 
@@ -89,7 +97,7 @@ def test_refused_request_arrives_from_nginx_and_gateway_without_its_content() ->
 
 def test_dropped_packet_arrives(connect: Callable[[str], Host]) -> None:
     connect("ops1").run("timeout 1 bash -c 'exec 3<>/dev/tcp/203.0.113.10/4712'")
-    drops = [entry for entry in arrived('\\"port\\":4712') if entry["host"]["name"] == "ops1"]
+    drops = arrived('\\"port\\":4712', wanted=lambda entry: entry["host"]["name"] == "ops1")
     assert drops
     assert drops[0]["destination"] == {"ip": "203.0.113.10", "port": 4712}
     assert drops[0]["event"]["type"] == ["connection", "denied"]
