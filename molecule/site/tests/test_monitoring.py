@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,22 @@ DASHBOARDS = sorted((REPOSITORY / "roles/grafana/files/dashboards").glob("*.json
 NOT_HERE = {"gpu"}
 PROMETHEUS = "https://ops1.site.example:9090"
 ALERTMANAGER = "https://ops1.site.example:9093"
+PANEL_SECONDS = 200
+_TRAFFIC = """
+end=$(( $(date +%s) + {seconds} ))
+call() {{
+  curl -sS -m 60 -o /dev/null --cacert /run/traffic-ca.crt -H 'Authorization: Bearer {token}' \\
+    -H 'Content-Type: application/json' -d "$2" "https://llm.site.example$1"
+}}
+hello='"messages":[{{"role":"user","content":"Hello"}}]'
+while [ "$(date +%s)" -lt "$end" ]; do
+  call /v1/chat/completions '{{"model":"small","max_tokens":16,"stream":true,'"$hello"'}}'
+  call /v1/chat/completions '{{"model":"small","max_tokens":4,'"$hello"'}}'
+  call /v1/embeddings '{{"model":"embedding","input":"Hello"}}'
+  call /v1/chat/completions '{{"model":"none"}}'
+  sleep 1
+done
+"""
 _CURL = "curl -sS -m 20 --cacert /etc/tresor/pki/ca.crt"
 _CERTIFICATE = "--cert /etc/tresor/pki/host.crt --key /etc/tresor/pki/host.key"
 
@@ -62,14 +78,17 @@ def within(seconds: float, look: Callable[[], Any]) -> Any:
     return found
 
 
-def panels() -> list[Any]:
-    return [
-        pytest.param(target["expr"], id=f"{path.stem}-{panel['title']}-{target['refId']}")
+def panels() -> dict[str, str]:
+    """Return the expressions of all dashboards by dashboard, panel and letter."""
+    found = {
+        f"{path.stem}-{panel['title']}-{target['refId']}": target["expr"]
         for path in DASHBOARDS
         if path.stem not in NOT_HERE
         for panel in json.loads(path.read_text())["panels"]
         for target in panel.get("targets", [])
-    ]
+    }
+    assert len(found) > 40
+    return found
 
 
 def test_every_target_is_up(ask: Ask) -> None:
@@ -90,10 +109,29 @@ def test_every_rule_is_evaluated(ask: Ask) -> None:
     assert [rule["name"] for rule in rules if rule["health"] not in {"ok", "unknown"}] == []
 
 
-@pytest.mark.parametrize("expression", panels())
-def test_every_panel_shows_data(query: Ask, expression: str) -> None:
+@pytest.fixture(scope="module")
+def traffic(connect: Callable[[str], Host], token: Callable[[str], str]) -> Iterator[None]:
+    """Let a user call the API for some minutes: streams, answers, embeddings and a refusal."""
+    company = connect("company1")
+    script = _TRAFFIC.format(token=token("alice"), seconds=PANEL_SECONDS)
+    # The CA that the site shows to its users, as the operator hands it out.
+    ca = connect("bastion").check_output("cat /etc/tresor/pki/ca.crt")
+    for path, content in (("/run/traffic.sh", script), ("/run/traffic-ca.crt", ca)):
+        company.check_output("printf %%s %s > %s", content, path)
+    company.check_output("systemd-run --quiet --unit=lab-traffic sh /run/traffic.sh")
+    yield
+    company.check_output("systemctl stop lab-traffic.service; rm -f /run/traffic.sh")
+
+
+def test_every_panel_shows_data(query: Ask, traffic: None) -> None:
     # Rates need two scrapes; the slowest records are computed every two minutes.
-    assert within(150, lambda: query(expression)), f"no data for {expression}"
+    empty = panels()
+    end = time.monotonic() + PANEL_SECONDS
+    while empty and time.monotonic() < end:
+        time.sleep(5)
+        empty = {name: expression for name, expression in empty.items() if not query(expression)}
+    assert not empty, f"no data: {empty}"
+    assert query("tresor_no_such_metric") == [], "an expression without data must be seen as such"
 
 
 @pytest.mark.parametrize("url", [f"{PROMETHEUS}/metrics", f"{ALERTMANAGER}/metrics"])
