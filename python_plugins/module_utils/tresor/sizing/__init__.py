@@ -1,0 +1,3 @@
+"""Sizing: what fits on a GPU, and how fast it answers, before anything is bought or started."""
+
+from __future__ import annotations
