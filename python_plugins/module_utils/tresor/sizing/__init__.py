@@ -1,3 +1,7 @@
-"""Sizing: what fits on a GPU, and how fast it answers, before anything is bought or started."""
+"""Sizing: what a model needs on a GPU, before the GPU is bought."""
 
 from __future__ import annotations
+
+from .errors import SizingError
+
+__all__ = ["SizingError"]
