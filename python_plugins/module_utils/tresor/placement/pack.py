@@ -1,8 +1,9 @@
 """Put engines on GPUs: those whose GPUs are named first, then the largest first.
 
 For each instance the host and the NVLink domain with the least room that still suffices is taken
-(best fit), so that large gaps stay for large models. Engines share a GPU only when each states its
-share (`gpu_memory_utilization` below 0.9).
+(best fit), so that large gaps stay for large models. With `spread` the emptiest host is taken,
+which serves many copies that must stand apart. Engines share a GPU only when each states its share
+(`gpu_memory_utilization` below 0.9).
 """
 
 from __future__ import annotations
@@ -23,9 +24,15 @@ from .values import (
 )
 
 
-def place(hosts: Mapping[str, Hardware], wanted: Sequence[Wanted], predict: Predict) -> Placement:
+def place(
+    hosts: Mapping[str, Hardware],
+    wanted: Sequence[Wanted],
+    predict: Predict,
+    *,
+    spread: bool = False,
+) -> Placement:
     """Return where everything runs, and a misfit for each thing that cannot."""
-    packer = _Packer(hosts, predict)
+    packer = _Packer(hosts, predict, spread)
     on_gpu = [entry for entry in wanted if entry.device == "cuda"]
     for entry in (entry for entry in on_gpu if entry.gpus is not None):
         packer.fixed(entry)
@@ -52,9 +59,10 @@ class _Sized:
 
 
 class _Packer:
-    def __init__(self, hosts: Mapping[str, Hardware], predict: Predict) -> None:
+    def __init__(self, hosts: Mapping[str, Hardware], predict: Predict, spread: bool) -> None:
         self.hosts = hosts
         self.predict = predict
+        self.order = -1 if spread else 1
         self.placed: list[Placed] = []
         self.misfits: list[Misfit] = []
         self.used = {name: [0.0] * hardware.gpus for name, hardware in hosts.items()}
@@ -92,7 +100,7 @@ class _Packer:
         found = 0
         while found < wanted and open_hosts:
             options = [
-                (self._left(name), position, name, gpus)
+                (self.order * self._left(name), position, name, gpus)
                 for position, (name, tensor) in enumerate(open_hosts.items())
                 if (gpus := self._room(name, tensor, entry))
             ]

@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Final
 
 from .cpu import SYSTEM_GIB, cpu_memory_gib
+from .sizes import model_gib
 from .values import Hardware, Misfit, Placed, Placement
 
 RANK_MEMORY_GIB: Final = 8.0
@@ -118,11 +119,11 @@ def _memory(here: Sequence[Placed]) -> float:
 
 
 def _models_gib(here: Sequence[Placed]) -> float:
-    """Return the size of the host's models, each counted once."""
-    sizes: dict[str, float] = {}
-    for item in here:
-        known = sizes.get(item.wanted.artefact, 0.0)
-        sizes[item.wanted.artefact] = max(known, item.weights_gib)
+    """Return the size of the host's models, each counted once.
+
+    For a model that only the site knows the ranks' weights stand in, which are a little more.
+    """
+    sizes = {item.wanted.artefact: model_gib(item.wanted) or item.weights_gib for item in here}
     return sum(sizes.values())
 
 
