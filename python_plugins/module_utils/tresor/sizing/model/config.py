@@ -8,6 +8,7 @@ from typing import Any
 
 from ..errors import ModelError, UnknownArchitectureError, shown
 from . import quantization as quant
+from . import rope
 from .decoders import Decoder, build
 from .encoders import ENCODERS
 from .fields import LARGEST, Fields
@@ -197,6 +198,9 @@ def shape_of(
         pooling=pooled,
         experts=decoder.experts,
         vision=tower.vision if tower else None,
+        rope_elements=rope.table_elements(
+            text, [cache for layer in decoder.layers for cache in layer.caches]
+        ),
     )
     return apply_quantization(raw)
 

@@ -224,11 +224,12 @@ class Vision:
     max_tokens_per_item: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class ModelShape:
     """A model as sizing sees it. Build it with `describe`.
 
-    `factors` corrects the bytes of a kind of weight to what a checkpoint's headers hold.
+    Two shapes are equal only if they are the same object, so that they can key a cache cheaply.
+    `rope_elements` counts the tables of rotary positions. `factors` corrects the bytes of a kind of weight to what a checkpoint's headers hold.
     `checkpoint_bytes` is the size of all its tensors, None if they were not read.
     """
 
@@ -253,6 +254,7 @@ class ModelShape:
     pooling: bool = False
     experts: Experts | None = None
     vision: Vision | None = None
+    rope_elements: int = 0
     checkpoint_bytes: int | None = None
     factors: tuple[tuple[str, float], ...] = ()
 

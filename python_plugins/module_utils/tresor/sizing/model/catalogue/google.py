@@ -25,6 +25,8 @@ def _gemma3(size: tuple[int, int, int, int, int], head_dim: int, *aliases: str) 
         sliding_window=1024,
         sliding_window_pattern=6,
         tie_word_embeddings=True,
+        rope_local_base_freq=10000,
+        rope_scaling={"rope_type": "linear", "factor": 8.0},
     )
     return vision(
         "Gemma3ForConditionalGeneration",
@@ -73,6 +75,7 @@ MODELS: dict[str, Config] = {
         head_dim=256,
         sliding_window=512,
         sliding_window_pattern=6,
+        rope_local_base_freq=10000,
     ),
     "google/gemma-3-1b": dense(
         _G3,
@@ -86,6 +89,7 @@ MODELS: dict[str, Config] = {
         head_dim=256,
         sliding_window=512,
         sliding_window_pattern=6,
+        rope_local_base_freq=10000,
     ),
     "google/gemma-3-4b": _gemma3((2560, 34, 8, 4, 10240), 256, "medgemma-4b-it"),
     "google/gemma-3-12b": _gemma3((3840, 48, 16, 8, 15360), 256),
@@ -103,6 +107,7 @@ MODELS: dict[str, Config] = {
             head_dim=256,
             sliding_window=512,
             sliding_window_pattern=6,
+            rope_local_base_freq=10000,
         ),
     },
 }
