@@ -13,7 +13,7 @@ from .maximum import Maximum, fullest, fullest_within
 from .open_loop import open_loop
 from .static import run_batch
 from .steady import Request, Steady, closed_loop
-from .step import Parts, Speed, decode_load, engine_speed, ideal_speed, step, Load
+from .step import Load, Parts, Speed, decode_load, engine_speed, ideal_speed, step
 from .work import Layout, Work, count_work
 from .workloads import Limits
 
@@ -54,6 +54,7 @@ class Question:
     gpus_per_node: int
     replicas: int = 1
     limits: Limits | None = None
+    eager: bool = False
 
 
 @dataclass(frozen=True)
@@ -101,6 +102,7 @@ def answer(question: Question, constants: Constants, work: Work | None = None) -
         question.engine.name,
         f"{question.engine.name}_{question.generation}",
         PROTOCOLS[question.kind],
+        *(("eager",) if question.eager else ()),
     )
     speed = engine_speed(question.gpu, constants, factors, counted, question.gpus_per_node)
     occupancy = constants.share("occupancy", question.engine.name, question.kind)

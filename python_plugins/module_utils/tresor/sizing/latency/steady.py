@@ -151,11 +151,19 @@ def most_running(request: Request, budget: float) -> float:
 
 
 def closed_loop(
-    work: Work, speed: Speed, request: Request, users: float, slots: float, budget: float
+    work: Work,
+    speed: Speed,
+    request: Request,
+    users: float,
+    slots: float,
+    budget: float,
+    *,
+    arrival_wait: float = 1.0,
 ) -> Steady:
     """Return the steady state of ``users`` who each send the next request after an answer.
 
-    All figures are those of one replica. ``slots`` bounds the sequences that run; users beyond them
+    A request that follows an answer reaches the engine just after a step began, and waits for all
+    of it; ``arrival_wait`` is that wait in steps (a half for arrivals at any time). All figures are those of one replica. ``slots`` bounds the sequences that run; users beyond them
     wait, and their wait is part of the time to the first token.
     """
     stages = work.layout.pipeline
@@ -177,7 +185,7 @@ def closed_loop(
         # Own prompt shares its steps with the decoding others and with prompts that came along.
         own = at.slices * (at.mixed if others > 0 else alone.mixed)
         wait_others = slices * at.slices * added
-        residual = itl / 2 if others > 0 else 0.0
+        residual = itl * arrival_wait if others > 0 else 0.0
         ttft = residual + own + wait_others
         service = ttft + answer * itl
         decoding_new = max(1.0, running * answer * itl / service) if service else 1.0

@@ -35,6 +35,7 @@ class Speed:
     link_wait: float
     expert: float
     expert_read: float
+    balance: float
 
 
 @dataclass(frozen=True)
@@ -127,6 +128,7 @@ def engine_speed(
         link_wait=constants.value("link_us", wires, *factors) * MICRO,
         expert=constants.share("expert", *factors),
         expert_read=constants.share("expert_read", *factors),
+        balance=constants.share("balance", *factors),
     )
 
 
@@ -144,6 +146,7 @@ def ideal_speed(gpu: Gpu) -> Speed:
         link_wait=0.0,
         expert=1.0,
         expert_read=1.0,
+        balance=1.0,
     )
 
 
@@ -185,6 +188,11 @@ def step(work: Work, speed: Speed, load: Load) -> Parts:
         load.sequences * load.cache_bytes / speed.cache,
         2 * load.sequences * load.cache_products / speed.attention,
     )
+    if work.layout.expert and spread > 1:
+        # Ranks meet at every expert layer, so all wait for the one with most tokens.
+        read /= speed.balance
+        busy /= speed.balance
+        cache /= speed.balance
     weights = read / speed.bandwidth
     return Parts(
         weights=weights,

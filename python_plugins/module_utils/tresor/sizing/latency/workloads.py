@@ -22,27 +22,39 @@ class Limits:
 
 @dataclass(frozen=True)
 class Workload:
-    """One benchmark: mean prompt and answer in tokens, and its limits."""
+    """One benchmark: its model, mean prompt and answer in tokens, and its limits."""
 
+    model: str
     input_tokens: float
     output_tokens: float
     server: Limits
-    interactive: Limits
+    interactive: Limits | None
     assumed: bool = False
 
 
 _WORKLOADS: Final = {
     # OpenOrca; the answer's mean is the reference's tokens per sample.
-    "llama270b": Workload(294, 294, Limits(2000, 200), Limits(450, 40)),
+    "llama270b": Workload(
+        "meta-llama/Llama-2-70b-hf", 294, 294, Limits(2000, 200), Limits(450, 40)
+    ),
     # CNN/DailyMail, answers of at most 128 tokens.
-    "llama318b": Workload(778, 73, Limits(2000, 100), Limits(500, 30)),
-    # LongBench, LongDataCollections, Ruler, GovReport.
-    "llama31405b": Workload(9400, 685, Limits(6000, 175), Limits(4500, 80)),
-    # OpenOrca, GSM8K and MBXP.
-    "mixtral8x7b": Workload(275, 146, Limits(2000, 200), Limits(450, 40), assumed=True),
-    # Reasoning answers of up to 20 000 tokens.
-    "deepseekr1": Workload(800, 3886, Limits(2000, 80), Limits(1500, 15)),
-    "gptoss120b": Workload(1000, 1000, Limits(3000, 80), Limits(2000, 20), assumed=True),
+    "llama318b": Workload("meta-llama/Llama-3.1-8B", 778, 73, Limits(2000, 100), Limits(500, 30)),
+    # LongBench, LongDataCollections, Ruler and GovReport.
+    "llama31405b": Workload(
+        "meta-llama/Llama-3.1-405B", 9400, 685, Limits(6000, 175), Limits(4500, 80)
+    ),
+    # OpenOrca, GSM8K and MBXP: the answer's mean is stated, the prompt's is not.
+    "mixtral8x7b": Workload(
+        "mistralai/Mixtral-8x7B-v0.1", 275, 146, Limits(2000, 200), None, assumed=True
+    ),
+    # Mathematics and code with answers of up to 20 000 tokens.
+    "deepseekr1": Workload(
+        "deepseek-ai/DeepSeek-R1", 800, 3886, Limits(2000, 80), Limits(1500, 15)
+    ),
+    # Summaries of papers: the answer's mean is stated, the prompt's is that of such a paper.
+    "gptoss120b": Workload(
+        "openai/gpt-oss-120b", 4000, 1278, Limits(3000, 80), Limits(2000, 15), assumed=True
+    ),
 }
 
 
