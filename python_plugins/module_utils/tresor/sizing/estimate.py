@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from typing import Any
 
-from .memory.activation import GIB, Batch
+from .memory.activation import GIB
 from .memory.budget import Budget, budget_of
 from .memory.card import Card, card_of
 from .memory.constants import FITTED, Constants
@@ -112,8 +112,3 @@ def _report(
             **(budget.resolved if budget else {}),
         },
     }
-
-
-def profile_batch(budget: Budget) -> Batch:
-    """Return what the profile run of a budget fed."""
-    return budget.batch

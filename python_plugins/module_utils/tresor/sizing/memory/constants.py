@@ -18,12 +18,14 @@ class Constants:
     # Extra while layers run: positions, slots, intermediate buffers of the compiled graph.
     forward: float = 0.031
     # What the inputs and outputs of an encoder hold besides its own outputs.
-    encoder: float = 0.12
+    encoder: float = 0.07
     # Outside of torch: kernels, NCCL, custom all-reduce. By engine age and parallelism.
     non_torch_old: float = 0.03
     non_torch: float = 0.25
     non_torch_tp_old: float = 0.5
-    non_torch_tp: float = 2.08
+    non_torch_tp_v0: float = 0.25
+    non_torch_tp: float = 1.99
+    non_torch_tp_rank: float = 0.045
     non_torch_pp: float = 0.07
     # CUDA graphs: base, per layer, per MoE layer, per captured size.
     graph_base: float = 0.25

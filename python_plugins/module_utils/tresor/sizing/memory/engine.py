@@ -100,7 +100,9 @@ class Engine:
 
     @property
     def sampler(self) -> str:
-        """Which top-k/top-p sampler the profile run uses: `sort`, `triton` or `flashinfer`."""
+        """Which top-k/top-p sampler the profile run uses: `v0`, `sort`, `triton` or `flashinfer`."""
+        if not self.v1:
+            return "v0"
         if self.since(22):
             return "flashinfer"
         return "triton" if self.since(17) else "sort"
@@ -134,9 +136,13 @@ class Engine:
 def engine_of(version: str | None, *, cpu: bool = False) -> Engine:
     """Return the engine of a version, which may have words around its number.
 
+    A version said to be unknown is taken to be the one that this distribution carries.
+
     Raises `OptionError` for a text without a version or one outside of what was read.
     """
     text = DEFAULT_VERSION if version is None else version
+    if text.strip().lower().startswith("unknown"):
+        text = DEFAULT_VERSION
     match = _VERSION.search(text)
     if match is None or len(text) > 200:
         raise OptionError(

@@ -17,7 +17,9 @@ def non_torch(layout: Layout, engine: Engine, constants: Constants) -> float:
     """
     if layout.tensor > 1:
         if engine.since(17):
-            return constants.non_torch_tp * GIB
+            return (constants.non_torch_tp + constants.non_torch_tp_rank * layout.tensor) * GIB
+        if not engine.v1:
+            return constants.non_torch_tp_v0 * GIB
         return (constants.non_torch_old if engine.since(12) else constants.non_torch_tp_old) * GIB
     if layout.pipeline > 1:
         return constants.non_torch_pp * GIB

@@ -33,17 +33,20 @@ class Format:
     native_capability: int = 70
     minimum_capability: int = 70
 
-    def bytes(self, rows: int, cols: int) -> int:
-        """Bytes of one `rows` x `cols` matrix with its scales."""
-        bits = rows * cols * self.bits
+    def data_bytes(self, rows: int, cols: int) -> int:
+        """Bytes of the elements of one `rows` x `cols` matrix."""
+        return int(-(-rows * cols * self.bits // 8))
+
+    def scale_bytes(self, rows: int, cols: int) -> int:
+        """Bytes of its scales and zero points, which are tensors of their own."""
+        bits = rows * self.row_bits
         if self.group:
             padded_rows = _round_up(rows, self.align[0])
             groups = _round_up(-(-cols // self.group), self.align[1])
             bits += padded_rows * groups * self.group_bits
-        bits += rows * self.row_bits
         if self.block_bits:
             bits += -(-rows // self.block[0]) * -(-cols // self.block[1]) * self.block_bits
-        return int(-(-bits // 8))
+        return -(-bits // 8)
 
 
 def _round_up(value: int, multiple: int) -> int:
