@@ -8,6 +8,7 @@ import pytest
 
 from tresor.placement.values import Hardware, Wanted
 from tresor.sizing.errors import SizingError
+from tresor.sizing.slo.predict import Seen
 
 SIZES = {"small": 8.0, "middle": 30.0, "large": 120.0, "huge": 1200.0}
 """Weights of invented models in GiB."""
@@ -42,8 +43,7 @@ def estimate(**keys: Any) -> dict[str, Any]:
         "available_kv_gib_per_gpu": kv,
         "kv_cache_tokens": int(kv * 1000),
         "max_concurrency": kv,
-        "gpu_total_gib": total,
-        "gpu_memory_utilization": share,
+        "resolved": {"gpu_total_gib": total, "gpu_memory_utilization": share},
     }
 
 
@@ -71,3 +71,17 @@ def server(**changes: Any) -> Hardware:
 @pytest.fixture
 def eight() -> Hardware:
     return server()
+
+
+def seen(first: float, whole: float) -> Seen:
+    """Return what users see, in milliseconds."""
+    return Seen(
+        ttft_p95=first,
+        e2e_p95=whole,
+        itl=1.0,
+        inside=1.0,
+        floor_ttft=first,
+        floor_e2e=whole,
+        answer={},
+        alone={},
+    )

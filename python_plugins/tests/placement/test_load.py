@@ -2,54 +2,62 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
 
-from tresor.placement.load import MOST_USERS, Load, Targets, carried
+from tresor.placement.load import MOST_USERS, ServiceModel, carried, loads_of
 from tresor.sizing.errors import SizingError
+from tresor.sizing.slo import Load, Promise
+from tresor.sizing.slo.predict import Seen
 
-LOAD = Load(users=100, prompt_tokens=1000, output_tokens=200)
-TARGETS = Targets(ttft_p95_ms=500, e2e_p95_ms=3000)
+from .conftest import seen
+
+LOAD = loads_of({"load": [{"model": "a", "users": 9, "input_tokens": 9, "output_tokens": 9}]})["a"]
+PROMISE = Promise(ttft_p95_ms=500, e2e_p95_ms=3000)
 
 
-def linear(**keys: Any) -> dict[str, float]:
+def asked(see: Any) -> ServiceModel:
+    return ServiceModel(see, lambda *_any: {})
+
+
+def linear(_keys: Mapping[str, Any], load: Load) -> Seen:
     """Two milliseconds to the first token for each user, and eleven for the whole answer."""
-    users = keys["concurrency"]
-    return {"ttft_p95_ms": 2.0 * users, "e2e_p95_ms": 100 + 11.0 * users}
+    return seen(2.0 * load.users, 100 + 11.0 * load.users)
 
 
-def test_most_users_within_both_targets_are_found() -> None:
-    found = carried({}, LOAD, TARGETS, linear)
-
-    assert (found.users, found.ttft_p95_ms, found.e2e_p95_ms) == (250, 500.0, 2850.0)
-
-
-def test_tighter_target_decides() -> None:
-    assert carried({}, LOAD, Targets(500, 1200), linear).users == 100
+def test_most_users_within_both_limits_and_the_margin_are_found() -> None:
+    # 15 % to spare: 435 ms to the first token are 217 users, 2,609 ms in all 228.
+    assert carried({}, LOAD, PROMISE, asked(linear)).users == 217
 
 
-def test_target_that_one_user_misses_is_named() -> None:
-    found = carried({}, LOAD, Targets(1, 3000), linear)
+def test_tighter_limit_decides() -> None:
+    assert carried({}, LOAD, Promise(500, 1265), asked(linear)).users == 90
+
+
+def test_limit_that_one_user_misses_is_named() -> None:
+    found = carried({}, LOAD, Promise(1, 3000), asked(linear))
 
     assert found.users == 0
-    assert found.why == ("even one user alone: ttft_p95_ms would be 2, the service level says 1")
+    assert found.why.startswith("one user alone would see 2 ms to the first token and 111 ms")
 
 
 def test_search_ends_where_nothing_is_ever_missed() -> None:
-    def instant(**_keys: Any) -> dict[str, float]:
-        return {"ttft_p95_ms": 1.0, "e2e_p95_ms": 1.0}
+    found = carried({}, LOAD, PROMISE, asked(lambda _keys, _load: seen(1.0, 1.0)))
 
-    assert MOST_USERS - 1 <= carried({}, LOAD, TARGETS, instant).users <= MOST_USERS
+    assert MOST_USERS - 1 <= found.users <= MOST_USERS
 
 
 def test_what_the_latency_model_refuses_is_told() -> None:
-    def refuses(**_keys: Any) -> dict[str, float]:
+    def refuses(_keys: Mapping[str, Any], _load: Load) -> Seen:
         raise SizingError("no constants for this card")
 
-    assert carried({}, LOAD, TARGETS, refuses).why == "no constants for this card"
+    assert carried({}, LOAD, PROMISE, asked(refuses)).why == "no constants for this card"
 
 
-@pytest.mark.parametrize("missing", [{}, {"ttft_p95_ms": 1.0}])
-def test_answer_without_a_figure_is_no_pass(missing: dict[str, float]) -> None:
-    assert carried({}, LOAD, TARGETS, lambda **_keys: missing).users == 0
+def test_load_that_makes_no_sense_is_refused() -> None:
+    entry = {"model": "a", "users": 1, "input_tokens": 9, "output_tokens": 9, "wait": 1}
+
+    with pytest.raises(SizingError, match="wait"):
+        loads_of({"load": [entry]})

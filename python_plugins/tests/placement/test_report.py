@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -11,15 +12,17 @@ from xml.parsers import expat
 import pytest
 
 from tresor.inventory.schema_check import load_schema, violations
-from tresor.placement.load import Latency
+from tresor.placement.load import ServiceModel
 from tresor.placement.markdown import markdown
 from tresor.placement.memory_bar import WIDTH, memory_bar
 from tresor.placement.page import page
 from tresor.placement.prices import Prices, prices_of
 from tresor.placement.report import Bundle, Subject, capacity_report
 from tresor.placement.site import Capacity, capacity_of
+from tresor.sizing.slo import Load, Promise
+from tresor.sizing.slo.predict import Seen
 
-from .conftest import estimate
+from .conftest import estimate, seen
 
 SCHEMAS = Path(__file__).parents[2] / "module_utils/tresor/schema"
 HARDWARE = {
@@ -71,36 +74,52 @@ def site(
     return Subject("demo", "0" * 64, hosts, groups, planning, slo), capacity
 
 
-def linear(**keys: Any) -> dict[str, float]:
+def linear(keys: Mapping[str, Any], load: Load) -> Seen:
     """Answer faster on more GPUs for each layer, and five times as fast with the small model."""
-    load = keys["concurrency"] / keys["tensor_parallel_size"]
-    load /= 5 if keys["model"] == "small" else 1
-    return {"ttft_p95_ms": 20 * load, "e2e_p95_ms": 100 * load}
+    share = load.users / keys["tensor_parallel_size"] / keys.get("replicas", 1)
+    share /= 5 if keys["model"] == "small" else 1
+    return seen(17.2 * share, 87 * share)
 
 
-def report(
-    latency: Latency | None = None, prices: Prices | None = None, **given: Any
+def assess(
+    slo: Mapping[str, Any], load: Mapping[str, Any], keys: Mapping[str, Any]
 ) -> dict[str, Any]:
+    found = linear(keys, Load.read(load))
+    kept = found.excess(Promise.read(slo)) <= 1
+    return {
+        "outcome": "reachable" if kept else "not_reachable",
+        "verdict": f"{found.ttft_p95:.0f} ms",
+        "because": ["as it is"],
+        "alternatives": [{"change": "B200", "reachable": True, "gpus": 4, "gpu_power_w": 4000}],
+    }
+
+
+SERVICE = ServiceModel(linear, assess)
+
+
+def load_of(model: str, users: int) -> dict[str, Any]:
+    return {"model": model, "users": users, "input_tokens": 9, "output_tokens": 9}
+
+
+def report(prices: Prices | None = None, **given: Any) -> dict[str, Any]:
     subject, capacity = site(**given)
     assert capacity.placement.misfits == ()
-    return capacity_report(subject, capacity, Bundle({}, {}), latency, prices)
+    return capacity_report(subject, capacity, Bundle({}, {}), SERVICE, prices)
 
 
 def test_report_fits_its_schema_and_is_the_same_every_time() -> None:
     planning = {
-        "load": [
-            {"model": "large", "concurrent_users": 50, "prompt_tokens": 9, "output_tokens": 9}
-        ],
+        "load": [load_of("large", 50)],
         "alternatives": {
             "gpus": ["H200 SXM 141GB"],
             "models": [{"instead_of": "large", "architecture": "middle", "quantization": "fp8"}],
             "routing": [{"from": "large", "to": "small", "share_percent": 60}],
         },
     }
-    found = report(latency=linear, planning=planning)
+    found = report(planning=planning)
 
     assert violations(found, load_schema(SCHEMAS, "capacity")) == []
-    assert found == report(latency=linear, planning=planning)
+    assert found == report(planning=planning)
     assert [row["name"].split()[0] for row in found["alternatives"]] == [
         "present",
         "card",
@@ -152,15 +171,17 @@ def test_larger_card_needs_fewer_gpus_for_the_same_model() -> None:
     subject, _ = site(planning=planning)
     concerns = {"models": [model("large", "large"), model("small", "small")], "slo": SLO}
     capacity = capacity_of(concerns, planning, subject.hosts, subject.groups, by_card)
-    present, other = capacity_report(subject, capacity, Bundle({}, {}), None, None)["alternatives"]
+    present, other = capacity_report(subject, capacity, Bundle({}, {}), SERVICE, None)[
+        "alternatives"
+    ]
 
     assert (present["gpus_used"], other["gpus_used"]) == (6, 10)
     assert other["gpu"] == "L40S 48GB"
 
 
 def test_load_decides_how_many_instances_are_compared() -> None:
-    load = [{"model": "large", "concurrent_users": 200, "prompt_tokens": 9, "output_tokens": 9}]
-    (row,) = report(latency=linear, planning={"load": load})["alternatives"]
+    load = [load_of("large", 200)]
+    (row,) = report(planning={"load": load})["alternatives"]
 
     # One engine on two GPUs carries 50 users: 4 instances, and as many again for a lost host.
     assert row["users"] == {"large": 50}
@@ -168,15 +189,29 @@ def test_load_decides_how_many_instances_are_compared() -> None:
     assert row["servers"] == 3
 
 
+def test_layout_that_is_fast_enough_is_found_where_the_smallest_is_not() -> None:
+    slo = {**SLO, "ttft_p95_ms": 6, "survive_loss_of": "none"}
+    (row,) = report(planning={"load": [load_of("large", 1)]}, slo=slo)["alternatives"]
+
+    # 17.2 ms on one GPU, 8.6 on two, 4.3 on four; the limit is 6 with 15 % to spare.
+    assert (row["fits"], row["users"]) == (True, {"large": 1})
+    assert row["gpus_used"] == 4 + 2
+
+
+def test_service_level_that_no_layout_reaches_is_told_with_the_largest() -> None:
+    slo = {**SLO, "ttft_p95_ms": 1, "survive_loss_of": "none"}
+    (row,) = report(planning={"load": [load_of("large", 1)]}, slo=slo)["alternatives"]
+
+    assert not row["fits"]
+    assert "not reachable: even on 8 GPUs per layer one user alone would see 2 ms" in row["why"]
+
+
 def test_routing_moves_users_to_the_smaller_model() -> None:
     planning = {
-        "load": [
-            {"model": "large", "concurrent_users": 200, "prompt_tokens": 9, "output_tokens": 9},
-            {"model": "small", "concurrent_users": 20, "prompt_tokens": 9, "output_tokens": 9},
-        ],
+        "load": [load_of("large", 200), load_of("small", 20)],
         "alternatives": {"routing": [{"from": "large", "to": "small", "share_percent": 50}]},
     }
-    present, routed = report(latency=linear, planning=planning)["alternatives"]
+    present, routed = report(planning=planning)["alternatives"]
 
     assert routed["fits"]
     assert routed["gpus_used"] < present["gpus_used"]
@@ -194,11 +229,12 @@ def test_routing_without_a_load_says_what_is_missing() -> None:
 
 
 def test_service_level_that_the_site_misses_is_told() -> None:
-    load = [{"model": "large", "concurrent_users": 200, "prompt_tokens": 9, "output_tokens": 9}]
-    (line,) = report(latency=linear, planning={"load": load})["service"]
+    load = [load_of("large", 200)]
+    (line,) = report(planning={"load": load})["service"]
 
-    assert (line["users_per_instance"], line["reachable"]) == (50, False)
-    assert line["why"] == "2 instances carry 100 users, the load is 200"
+    assert (line["users_per_instance"], line["outcome"]) == (50, "not_reachable")
+    assert (line["instances"], line["because"]) == (2, ["as it is"])
+    assert line["next_best"][0]["change"] == "B200"
 
 
 def test_no_price_is_shown_without_a_list() -> None:
@@ -240,7 +276,7 @@ def test_bill_of_materials_counts_hosts_and_names_what_is_open() -> None:
         "bundle": {"id": "2026.1"},
     }
     specs = {"model-large": {"license": "Apache-2.0"}}
-    bom = capacity_report(subject, capacity, Bundle(locks, specs), None, None)["bom"]
+    bom = capacity_report(subject, capacity, Bundle(locks, specs), SERVICE, None)["bom"]
 
     assert [(line["count"], line["roles"], line["gpus"]) for line in bom["hardware"]] == [
         (1, ["bastion"], None),
@@ -271,7 +307,7 @@ class Reader(HTMLParser):
 
 def test_page_fetches_nothing_runs_nothing_and_escapes_every_value() -> None:
     subject, capacity = site(models=[model("large", "large"), model("small", "small")])
-    found = capacity_report(subject, capacity, Bundle({}, {}), None, None)
+    found = capacity_report(subject, capacity, Bundle({}, {}), SERVICE, None)
     found["site"] = found["notes"] = EVIL
     found["notes"] = [EVIL]
     found["instances"][0]["id"] = EVIL

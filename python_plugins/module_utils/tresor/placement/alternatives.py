@@ -12,12 +12,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Final
 
-from .load import Carried, Latency, Load, Targets, carried, loads_of
+from ..sizing.slo import Load, Promise
+from .load import Carried, ServiceModel, carried, loads_of
 from .predict import engine_keys
 from .prices import HOURS_PER_MONTH, Prices
 from .recommend import Recommended, recommend, server_of
 from .site import Capacity
-from .values import Hardware, Wanted
+from .values import Hardware, Predict, Wanted
 
 USUAL_SERVER: Final = ("H100 SXM 80GB", 8)
 """What is compared with where the site has no hosts yet."""
@@ -38,7 +39,7 @@ class Alternative:
     gpu_power_w: float
     rack_units: float | None
     gpu_hours_per_month: float
-    users: Mapping[str, int | None]
+    users: Mapping[str, int]
     cost: Mapping[str, Any] | None
 
     def as_dict(self) -> dict[str, Any]:
@@ -47,11 +48,23 @@ class Alternative:
 
 
 @dataclass(frozen=True)
+class Layout:
+    """GPUs for each layer of a model, and the users that one such engine carries."""
+
+    tensor: int
+    carried: Carried
+
+    def gpus(self, users: int, pipeline: int) -> int:
+        """Return the GPUs that a number of users needs."""
+        return self.tensor * pipeline * math.ceil(users / self.carried.users)
+
+
+@dataclass(frozen=True)
 class Solved:
-    """A number of servers, what one instance of each loaded model carries, and what is missed."""
+    """A number of servers, the layout of each loaded model, and what is missed."""
 
     found: Recommended
-    users: Mapping[str, Carried | None]
+    users: Mapping[str, Layout]
     reasons: tuple[str, ...]
 
 
@@ -62,15 +75,15 @@ class Comparer:
         self,
         capacity: Capacity,
         planning: Mapping[str, Any],
-        targets: Targets,
-        latency: Latency | None,
+        promise: Promise,
+        service: ServiceModel,
         prices: Prices | None,
     ) -> None:
         """Take the site, its load and its service level."""
         self.capacity = capacity
         self.planning = planning
-        self.targets = targets
-        self.latency = latency
+        self.promise = promise
+        self.service = service
         self.prices = prices
         self.loads = loads_of(planning)
         present = [h for h in capacity.placement.hosts.values() if h.gpu is not None]
@@ -102,7 +115,11 @@ class Comparer:
         """Return the fewest servers of a kind that carry the loads."""
         users = self._users(wanted, server, loads)
         instances, reasons = self._instances(wanted, loads, users)
-        found = recommend(wanted, instances, server, self.capacity.predict, self.capacity.survive)
+        sized = [
+            replace(entry, tensor=users[entry.model].tensor if entry.model in users else None)
+            for entry in wanted
+        ]
+        found = recommend(sized, instances, server, self.capacity.predict, self.capacity.survive)
         return Solved(found, users, tuple(reasons))
 
     def _other_model(self, wanted: Sequence[Wanted], other: Mapping[str, Any]) -> Alternative:
@@ -129,7 +146,7 @@ class Comparer:
         moved = math.ceil(origin.users * share)
         loads[route["from"]] = replace(origin, users=max(1, origin.users - moved))
         target = loads.get(route["to"], replace(origin, users=0))
-        loads[route["to"]] = replace(target, users=target.users + moved)
+        loads[route["to"]] = _joined(target, replace(origin, users=moved))
         return self._row(f"routing {route['from']}", what, wanted, loads=loads)
 
     def _row(
@@ -158,32 +175,40 @@ class Comparer:
             gpu_power_w=found.gpu_power_w,
             rack_units=units,
             gpu_hours_per_month=round(found.gpus * HOURS_PER_MONTH, 1),
-            users={model: one.users if one else None for model, one in users.items()},
+            users={model: one.carried.users for model, one in users.items()},
             cost=self._cost(server, found, units),
         )
 
     def _users(
         self, wanted: Sequence[Wanted], server: Hardware, loads: Mapping[str, Load]
-    ) -> dict[str, Carried | None]:
-        """Return what one instance of each loaded model carries; None where nobody can tell."""
-        found: dict[str, Carried | None] = {}
+    ) -> dict[str, Layout]:
+        """Return for each loaded model the GPUs per layer that need the fewest GPUs in all.
+
+        More GPUs per layer answer faster, so that one engine carries more users; the smallest
+        layout that fits is not always the cheapest, nor always fast enough.
+        """
+        found: dict[str, Layout] = {}
         for entry in wanted:
             load = loads.get(entry.model)
             if load is None or entry.model in found:
                 continue
-            tensor = _fewest(entry, server, self.capacity)
-            if self.latency is None or tensor is None:
-                found[entry.model] = None
-                continue
-            keys = engine_keys(entry, server, tensor, self.capacity.vllm_version)
-            found[entry.model] = carried(keys, load, self.targets, self.latency)
+            tried = [
+                Layout(tensor, carried(keys, load, self.promise, self.service))
+                for tensor in fitting(entry, server, self.capacity.predict)
+                for keys in (engine_keys(entry, server, tensor, self.capacity.vllm_version),)
+            ]
+            able = [one for one in tried if one.carried.users]
+            if able:
+                found[entry.model] = min(able, key=lambda one: one.gpus(load.users, entry.pipeline))
+            elif tried:
+                found[entry.model] = tried[-1]
         return found
 
     def _instances(
         self,
         wanted: Sequence[Wanted],
         loads: Mapping[str, Load],
-        users: Mapping[str, Carried | None],
+        users: Mapping[str, Layout],
     ) -> tuple[dict[str, int], list[str]]:
         """Return how many instances the load asks for; without a load, as many as the site has."""
         placed = self.capacity.placement.placed
@@ -194,12 +219,13 @@ class Comparer:
             if one is None or load is None:
                 present = sum(1 for item in placed if item.wanted.model == entry.model)
                 instances[entry.model] = present or _asked(wanted, entry.model)
-            elif one.users == 0:
+            elif one.carried.users == 0:
                 instances[entry.model] = 1
-                reasons.append(f"{entry.model}: the service level is not reachable: {one.why}")
+                why = f"even on {one.tensor} GPUs per layer {one.carried.why}"
+                reasons.append(f"{entry.model}: the service level is not reachable: {why}")
             else:
                 spare = 2 if self.capacity.survive == "host" else 1
-                instances[entry.model] = spare * math.ceil(load.users / one.users)
+                instances[entry.model] = spare * math.ceil(load.users / one.carried.users)
         return instances, list(dict.fromkeys(reasons))
 
     def _cost(
@@ -228,6 +254,19 @@ class Comparer:
         )
 
 
+def _joined(one: Load, other: Load) -> Load:
+    """Return both loads together, with the longer requests of the two: a cautious reading."""
+    return Load(
+        users=one.users + other.users,
+        input_tokens=max(one.input_tokens, other.input_tokens),
+        output_tokens=max(one.output_tokens, other.output_tokens),
+        input_tokens_p95=max(one.input_tokens_p95, other.input_tokens_p95),
+        output_tokens_p95=max(one.output_tokens_p95, other.output_tokens_p95),
+        cached_tokens=max(one.cached_tokens, other.cached_tokens),
+        think_seconds=min(one.think_seconds, other.think_seconds),
+    )
+
+
 def _asked(wanted: Sequence[Wanted], model: str) -> int:
     """Return how many instances of a model the catalogue asks for."""
     asked = (
@@ -238,11 +277,11 @@ def _asked(wanted: Sequence[Wanted], model: str) -> int:
     return max(1, sum(asked))
 
 
-def _fewest(entry: Wanted, server: Hardware, capacity: Capacity) -> int | None:
-    """Return the fewest GPUs per layer that fit, as `pack` chooses them."""
-    tensor = 1
-    while tensor * entry.pipeline <= server.gpus:
-        if capacity.predict(entry, server, tensor, None).fits:
-            return tensor
-        tensor *= 2
-    return None
+def fitting(entry: Wanted, server: Hardware, predict: Predict) -> list[int]:
+    """Return the powers of two of GPUs per layer with which a model fits on a server."""
+    sizes = [1 << power for power in range(server.gpus.bit_length())]
+    return [
+        size
+        for size in sizes
+        if size * entry.pipeline <= server.gpus and predict(entry, server, size, None).fits
+    ]

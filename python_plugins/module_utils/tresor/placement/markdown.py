@@ -20,8 +20,10 @@ def markdown(report: Mapping[str, Any]) -> str:
         "these.",
         "",
         *_section("Engines", _engines(report)),
+        *_section("Options of the engines", _options(report)),
         *_section("Memory of each GPU (GiB)", _memory(report)),
         *_section("Hosts", _hosts(report)),
+        *_section("What a loss takes down", _losses(report)),
         *_section("Service level", _service(report)),
         *_section("Alternatives", _alternatives(report)),
         *_section("Bill of materials: hardware", _hardware(report)),
@@ -52,8 +54,15 @@ def _cell(value: object) -> str:
         return "yes" if value else "no"
     if isinstance(value, (list, tuple)):
         return ", ".join(_cell(item) for item in value) or "-"
-    text = f"{value:,.10g}" if isinstance(value, (int, float)) else str(value)
+    text = shown(value)
     return escape(_SPECIAL.sub(r"\\\1", " ".join(text.split())), quote=False)
+
+
+def shown(value: object) -> str:
+    """Return a number with its thousands parted and without needless digits, or a text as it is."""
+    if isinstance(value, int):
+        return f"{value:,}"
+    return f"{value:,.10g}" if isinstance(value, float) else str(value)
 
 
 def _bullets(values: Sequence[str]) -> list[str]:
@@ -90,9 +99,32 @@ def _memory(report: Mapping[str, Any]) -> list[str]:
                 bar["gpu"],
                 bar["kind"],
                 bar["total_gib"],
-                [f"{part['instance']} {part['part']} {part['gib']}" for part in bar["parts"]],
+                _taken(bar["parts"]),
             )
             for bar in report["gpus"]
+        ),
+    )
+
+
+def _taken(parts: Sequence[Mapping[str, Any]]) -> str:
+    """Return who takes how much of one GPU, each engine once."""
+    engines: dict[str, list[str]] = {}
+    for part in parts:
+        engines.setdefault(part["instance"], []).append(f"{part['part']} {part['gib']:.2f}")
+    return "; ".join(f"{name}: {', '.join(taken)}" for name, taken in engines.items())
+
+
+def _losses(report: Mapping[str, Any]) -> list[str]:
+    rows = ((loss["what"], loss["instances"]) for loss in report["losses"])
+    return _table(("loss", "instances"), rows)
+
+
+def _options(report: Mapping[str, Any]) -> list[str]:
+    return _table(
+        ("instance", "options of vllm serve"),
+        (
+            (one["id"], ", ".join(f"{name}={value}" for name, value in one["args"].items()))
+            for one in report["instances"]
         ),
     )
 
@@ -125,27 +157,22 @@ def _hosts(report: Mapping[str, Any]) -> list[str]:
 
 
 def _service(report: Mapping[str, Any]) -> list[str]:
-    head = (
-        "model",
-        "users",
-        "per instance",
-        "instances",
-        "TTFT p95",
-        "E2E p95",
-        "reachable",
-        "why",
+    head = ("model", "instances", "users", "per instance", "answer", "because", "next best")
+    return _table(
+        head,
+        (
+            (
+                line["model"],
+                line["instances"],
+                line["users"],
+                line["users_per_instance"],
+                line["verdict"],
+                "; ".join(line["because"]),
+                "; ".join(next_best_text(one) for one in line["next_best"]),
+            )
+            for line in report["service"]
+        ),
     )
-    keys = (
-        "model",
-        "users",
-        "users_per_instance",
-        "instances",
-        "ttft_p95_ms",
-        "e2e_p95_ms",
-        "reachable",
-        "why",
-    )
-    return _table(head, ([line[key] for key in keys] for line in report["service"]))
 
 
 def _alternatives(report: Mapping[str, Any]) -> list[str]:
@@ -176,6 +203,12 @@ def _alternatives(report: Mapping[str, Any]) -> list[str]:
             for row in report["alternatives"]
         ),
     )
+
+
+def next_best_text(one: Mapping[str, Any]) -> str:
+    """Return a deployment that would do, or would do better, in words."""
+    keeps = "" if one["reachable"] else " (not enough either)"
+    return f"{one['change']}: {one['gpus']} GPUs, {one['gpu_power_w']:,} W{keeps}"
 
 
 def cost_text(cost: Mapping[str, Any] | None) -> str | None:

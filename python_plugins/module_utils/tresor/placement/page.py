@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from typing import Any, Final
 
-from .markdown import cost_text
+from .markdown import cost_text, next_best_text, shown
 from .memory_bar import COLOURS, memory_bar
 
 STYLE: Final = (
@@ -32,6 +32,7 @@ def page(report: Mapping[str, Any]) -> str:
         "an engine starts, its own figures are compared with these.</p>",
         *_section("Memory", [_key(), _bars(report)]),
         *_section("Engines", _engines(report)),
+        *_section("Options of the engines", _options(report)),
         *_section("Hosts", _hosts(report)),
         *_section("What a loss takes down", _losses(report)),
         *_section("Service level", _service(report)),
@@ -61,7 +62,7 @@ def _text(value: object) -> str:
         return "yes" if value else '<span class="no">no</span>'
     if isinstance(value, (list, tuple)):
         return ", ".join(_text(item) for item in value) or "&ndash;"
-    return escape(f"{value:,.10g}" if isinstance(value, (int, float)) else str(value))
+    return escape(shown(value))
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> list[str]:
@@ -111,6 +112,14 @@ def _engines(report: Mapping[str, Any]) -> list[str]:
     return _rows(head, keys, report["instances"])
 
 
+def _options(report: Mapping[str, Any]) -> list[str]:
+    rows = (
+        (one["id"], ", ".join(f"{name}={value}" for name, value in one["args"].items()))
+        for one in report["instances"]
+    )
+    return _table(("instance", "options of vllm serve"), rows)
+
+
 def _hosts(report: Mapping[str, Any]) -> list[str]:
     head = ("host", "memory", "stated", "models", "disk", "stated", "GPU W", "W", "load minutes")
     keys = (
@@ -132,27 +141,22 @@ def _losses(report: Mapping[str, Any]) -> list[str]:
 
 
 def _service(report: Mapping[str, Any]) -> list[str]:
-    head = (
-        "model",
-        "users",
-        "per instance",
-        "instances",
-        "TTFT p95",
-        "E2E p95",
-        "reachable",
-        "why",
+    head = ("model", "instances", "users", "per instance", "answer", "because", "next best")
+    return _table(
+        head,
+        (
+            (
+                line["model"],
+                line["instances"],
+                line["users"],
+                line["users_per_instance"],
+                line["verdict"],
+                "; ".join(line["because"]),
+                "; ".join(next_best_text(one) for one in line["next_best"]),
+            )
+            for line in report["service"]
+        ),
     )
-    keys = (
-        "model",
-        "users",
-        "users_per_instance",
-        "instances",
-        "ttft_p95_ms",
-        "e2e_p95_ms",
-        "reachable",
-        "why",
-    )
-    return _rows(head, keys, report["service"])
 
 
 def _alternatives(report: Mapping[str, Any]) -> list[str]:

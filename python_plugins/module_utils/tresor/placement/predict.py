@@ -86,10 +86,15 @@ def refused(reason: str) -> Prediction:
         max_concurrency=None,
         total_gib=0.0,
         utilization=None,
+        error_band=None,
     )
 
 
 def _prediction(answer: Mapping[str, Any]) -> Prediction:
+    """Take over an answer. A model without a KV cache (an encoder) takes no room for one."""
+    resolved: Mapping[str, Any] = answer.get("resolved") or {}
+    tokens = answer.get("kv_cache_tokens")
+    cached = answer["outcome"] != "fit" or bool(tokens)
     return Prediction(
         outcome=str(answer["outcome"]),
         fail_kind=answer.get("fail_kind") or None,
@@ -99,12 +104,12 @@ def _prediction(answer: Mapping[str, Any]) -> Prediction:
         activation_gib=_number(answer, "peak_activation_gib"),
         non_torch_gib=_number(answer, "non_torch_gib"),
         cudagraph_gib=_number(answer, "cudagraph_gib"),
-        kv_gib=_number(answer, "available_kv_gib_per_gpu"),
-        kv_tokens=answer.get("kv_cache_tokens"),
-        max_concurrency=answer.get("max_concurrency"),
-        total_gib=_number(answer, "gpu_total_gib"),
-        utilization=answer.get("gpu_memory_utilization"),
-        raw=dict(answer),
+        kv_gib=_number(answer, "available_kv_gib_per_gpu") if cached else 0.0,
+        kv_tokens=tokens or None,
+        max_concurrency=(answer.get("max_concurrency") or None) if cached else None,
+        total_gib=_number(resolved, "gpu_total_gib"),
+        utilization=resolved.get("gpu_memory_utilization"),
+        error_band=answer.get("error_band"),
     )
 
 

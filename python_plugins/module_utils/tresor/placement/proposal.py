@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from ..sizing.slo import Promise
 from .alternatives import Comparer
-from .load import Latency, Targets
+from .load import ServiceModel
 from .report import Subject
 from .resources import check_needs
 from .site import Capacity
@@ -17,15 +18,14 @@ class ProposalError(Exception):
 
 
 def propose(
-    subject: Subject, capacity: Capacity, server: Hardware, latency: Latency | None
+    subject: Subject, capacity: Capacity, server: Hardware, service: ServiceModel
 ) -> tuple[Subject, Capacity]:
     """Return the site with the fewest servers of a kind that carry it, in place of its own.
 
     Raises ProposalError. Hosts that run no engine stay as they are.
     """
-    targets = Targets(subject.slo["ttft_p95_ms"], subject.slo["e2e_p95_ms"])
     bare = replace(capacity, placement=Placement({}))
-    comparer = Comparer(bare, subject.planning, targets, latency, None)
+    comparer = Comparer(bare, subject.planning, Promise.read(subject.slo), service, None)
     wanted = [entry for entry in capacity.wanted if entry.device == "cuda"]
     solved = comparer.solve(wanted, server, comparer.loads)
     placement = solved.found.placement

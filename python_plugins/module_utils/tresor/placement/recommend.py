@@ -55,8 +55,8 @@ def recommend(
 ) -> Recommended:
     """Return the fewest servers found that run `instances` of each model and survive the loss.
 
-    Each number of servers is packed both ways, tightly and spread out. The GPUs per layer are
-    chosen anew, because another card needs another number of them.
+    Each number of servers is packed both ways, tightly and spread out. GPUs that the site names are
+    chosen anew, and so are the GPUs per layer of what has no `tensor`.
     """
     models = {entry.model: entry for entry in wanted if entry.device == "cuda"}
     spread = 2 if survive == "host" else 1
@@ -88,8 +88,6 @@ def _parts(entry: Wanted, count: int, spread: int, hosts: tuple[str, ...]) -> li
     while count > 0:
         replicas = min(spread, count, len(hosts))
         name = f"{entry.model}-{len(parts) + 1}"
-        parts.append(
-            replace(entry, name=name, hosts=hosts, gpus=None, tensor=None, replicas=replicas)
-        )
+        parts.append(replace(entry, name=name, hosts=hosts, gpus=None, replicas=replicas))
         count -= replicas
     return parts

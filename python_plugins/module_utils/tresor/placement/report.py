@@ -6,15 +6,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from ..sizing.errors import SizingError
+from ..sizing.gpu import find
+from ..sizing.slo import Load, Promise
 from .alternatives import Comparer
+from .arguments import engine_arguments
 from .bom import hardware_lines, open_points, software_lines
 from .headroom import losses
-from .load import Latency, Targets, carried, loads_of
+from .load import ServiceModel, carried, load_keys, loads_of
 from .predict import engine_keys
 from .prices import Prices
 from .resources import RULES
 from .site import Capacity
-from .values import Placed
+from .values import Hardware, Placed
 
 SCHEMA: Final = "capacity/v1"
 SEGMENTS: Final = ("weights", "activations", "other", "graphs", "kv")
@@ -44,15 +48,15 @@ def capacity_report(
     subject: Subject,
     capacity: Capacity,
     bundle: Bundle,
-    latency: Latency | None,
+    service: ServiceModel,
     prices: Prices | None,
 ) -> dict[str, Any]:
     """Return the report; the same inputs give the same report, byte for byte."""
-    targets = Targets(subject.slo["ttft_p95_ms"], subject.slo["e2e_p95_ms"])
+    promise = Promise.read(subject.slo)
     hardware = hardware_lines(subject.hosts, subject.groups)
     software = software_lines(bundle.locks, bundle.specs)
     needs = capacity.needs()
-    compared = Comparer(capacity, subject.planning, targets, latency, prices).rows()
+    compared = Comparer(capacity, subject.planning, promise, service, prices).rows()
     return {
         "schema": SCHEMA,
         "site": subject.name,
@@ -72,7 +76,7 @@ def capacity_report(
             {"what": loss.what, "instances": list(loss.gone)}
             for loss in losses(capacity.placement, capacity.survive)
         ],
-        "service": _service(capacity, subject, targets, latency),
+        "service": _service(capacity, subject, service),
         "alternatives": [row.as_dict() for row in compared],
         "bom": {
             "hardware": hardware,
@@ -92,12 +96,18 @@ def gpu_bars(capacity: Capacity) -> list[dict[str, Any]]:
         here = capacity.placement.on(host)
         for gpu in range(hardware.gpus):
             items = [item for item in here if gpu in item.gpus]
-            total = items[0].prediction.total_gib if items else hardware.gpu_total_gib
+            total = items[0].prediction.total_gib if items else _memory_of(hardware)
             bars.append(_bar(host, gpu, hardware.gpu, total, items))
         cpu = [item for item in here if item.wanted.device == "cpu"]
         if cpu:
             bars.append(_bar(host, None, "host memory", hardware.memory_gib, cpu))
     return bars
+
+
+def _memory_of(hardware: Hardware) -> float | None:
+    if hardware.gpu_total_gib is not None or hardware.gpu is None:
+        return hardware.gpu_total_gib
+    return find(hardware.gpu).total_gib
 
 
 def _bar(
@@ -143,50 +153,59 @@ def _instance(item: Placed) -> dict[str, Any]:
         "pipeline_parallel_size": wanted.pipeline,
         "over_pcie": item.over_pcie,
         "max_model_len": wanted.context_tokens,
-        "args": dict(sorted(wanted.args.items())),
+        "args": dict(sorted(engine_arguments(wanted, item.tensor).items())),
         "kv_cache_tokens": item.prediction.kv_tokens,
         "max_concurrency": _rounded(item.prediction.max_concurrency),
-        "error": item.prediction.raw.get("error_band"),
+        "error": item.prediction.error_band,
     }
 
 
-def _service(
-    capacity: Capacity, subject: Subject, targets: Targets, latency: Latency | None
-) -> list[dict[str, Any]]:
-    """Return for each loaded model whether its present instances carry the load."""
+def _service(capacity: Capacity, subject: Subject, service: ServiceModel) -> list[dict[str, Any]]:
+    """Return for each loaded model whether its present instances carry the load, and what would."""
     lines: list[dict[str, Any]] = []
     for model, load in loads_of(subject.planning).items():
         items = [item for item in capacity.placement.placed if item.wanted.model == model]
-        line: dict[str, Any] = {
+        line = {
             "model": model,
             "users": load.users,
-            "prompt_tokens": load.prompt_tokens,
+            "input_tokens": load.input_tokens,
             "output_tokens": load.output_tokens,
             "instances": len(items),
-            "users_per_instance": None,
-            "ttft_p95_ms": None,
-            "e2e_p95_ms": None,
-            "reachable": None,
-            "why": "no latency model for this engine" if latency is None else "",
         }
-        if latency is not None and items and items[0].wanted.device == "cuda":
-            first = items[0]
-            hardware = capacity.placement.hosts[first.host]
-            keys = engine_keys(first.wanted, hardware, first.tensor, capacity.vllm_version)
-            one = carried(keys, load, targets, latency)
-            able = one.users * len(items)
-            why = one.why
-            if not why and able < load.users:
-                why = f"{len(items)} instances carry {able} users, the load is {load.users}"
-            line |= {
-                "users_per_instance": one.users,
-                "ttft_p95_ms": one.ttft_p95_ms,
-                "e2e_p95_ms": one.e2e_p95_ms,
-                "reachable": not why,
-                "why": why,
-            }
-        lines.append(line)
+        first = items[0]
+        hardware = capacity.placement.hosts[first.host]
+        keys = engine_keys(first.wanted, hardware, first.tensor, capacity.vllm_version)
+        lines.append(line | _judged(keys, len(items), load, subject.slo, service))
     return lines
+
+
+def _judged(
+    keys: Mapping[str, Any],
+    replicas: int,
+    load: Load,
+    slo: Mapping[str, Any],
+    service: ServiceModel,
+) -> dict[str, Any]:
+    try:
+        answer = service.assess(slo, load_keys(load), {**keys, "replicas": replicas})
+    except SizingError as error:
+        unknown = {"users_per_instance": None, "outcome": "unknown", "verdict": str(error)}
+        return {**unknown, "because": [], "next_best": []}
+    return {
+        "users_per_instance": carried(keys, load, Promise.read(slo), service).users,
+        "outcome": answer["outcome"],
+        "verdict": answer["verdict"],
+        "because": list(answer["because"]),
+        "next_best": [
+            {
+                "change": one["change"],
+                "reachable": one["reachable"],
+                "gpus": one["gpus"],
+                "gpu_power_w": one["gpu_power_w"],
+            }
+            for one in answer["alternatives"]
+        ],
+    }
 
 
 def _rounded(value: float | None) -> float | None:

@@ -73,8 +73,8 @@ class Wanted:
 class Prediction:
     """What `tresor.sizing.estimate` says of one engine, per GPU of its worst rank.
 
-    `utilization` is the share of the GPU that the engine may use, `error_gib` the stated error of
-    the memory figures. `raw` is the answer itself.
+    `utilization` is the share of the GPU that the engine may use, `error_band` the stated error in
+    the words of the sizing package.
     """
 
     outcome: str
@@ -90,7 +90,7 @@ class Prediction:
     max_concurrency: float | None
     total_gib: float
     utilization: float | None
-    raw: Mapping[str, Any] = field(default_factory=dict)
+    error_band: Mapping[str, Any] | None
 
     @property
     def fits(self) -> bool:
