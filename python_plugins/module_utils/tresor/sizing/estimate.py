@@ -6,7 +6,7 @@ import functools
 from typing import Any
 
 from .memory.activation import GIB
-from .memory.budget import Budget, budget_of
+from .memory.budget import Budget, Setting, budget_of
 from .memory.card import Card, card_of
 from .memory.constants import FITTED, Constants
 from .memory.engine import Engine, engine_of
@@ -61,7 +61,7 @@ def estimate_with(constants: Constants, options: dict[str, Any]) -> dict[str, An
     problems += _cluster_problems(request, layout)
     if problems:
         return _report(model, engine, card, None, Verdict.structural(problems))
-    budget = budget_of(model, layout, engine, card, request, constants)
+    budget = budget_of(Setting(model, layout, engine, card, constants), request)
     return _report(model, engine, card, budget, verdict_of(budget, model, card, request))
 
 
