@@ -5,8 +5,9 @@ from __future__ import annotations
 import functools
 from typing import Any
 
+from .errors import OptionError
 from .memory.activation import GIB
-from .memory.budget import Budget, budget_of
+from .memory.budget import Budget, Setting, budget_of
 from .memory.card import Card, card_of
 from .memory.constants import FITTED, Constants
 from .memory.engine import Engine, engine_of
@@ -41,6 +42,11 @@ def estimate_with(constants: Constants, options: dict[str, Any]) -> dict[str, An
     """Do the same with other constants; the fit recipe uses it."""
     request = request_of(options)
     cpu = request.gpu is not None and request.gpu.strip().lower() == CPU
+    if cpu and request.kv_cache_memory_bytes is None:
+        raise OptionError(
+            "kv_cache_memory_bytes is missing; the CPU engine takes what VLLM_CPU_KVCACHE_SPACE "
+            "says, give that in bytes"
+        )
     engine = engine_of(request.vllm_version, cpu=cpu)
     model = describe(request.model, request.quantization)
     layout = Layout(
@@ -55,13 +61,11 @@ def estimate_with(constants: Constants, options: dict[str, Any]) -> dict[str, An
         else card_of(request.gpu, request.gpu_total_gib)
     )
     problems = list(_structural(model, layout))
-    quantization = card.quantization_problem(model.quantization)
-    if quantization:
-        problems.append(quantization)
+    problems += card.quantization_problems(model.quantization, engine)
     problems += _cluster_problems(request, layout)
     if problems:
         return _report(model, engine, card, None, Verdict.structural(problems))
-    budget = budget_of(model, layout, engine, card, request, constants)
+    budget = budget_of(Setting(model, layout, engine, card, constants), request)
     return _report(model, engine, card, budget, verdict_of(budget, model, card, request))
 
 

@@ -100,7 +100,7 @@ def _expert_workspace(model: ModelShape, layout: Layout, batch: Batch) -> float:
 
 
 def _workspace_kept(model: ModelShape, engine: Engine) -> bool:
-    """Tell whether the experts' scratch comes from the shared workspace; MXFP4 kernels have none."""
+    """Tell whether experts use the shared workspace; MXFP4 kernels do not."""
     return engine.moe_workspace_kept and MXFP4 not in model.quantization.formats
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from ..model.shape import ModelShape
 from . import activation, overhead
-from .activation import GIB, Batch
+from .activation import GIB, Batch, Peak
 from .capacity import Capacity, capacity_of
 from .card import Card
 from .constants import Constants
@@ -57,15 +57,21 @@ class Budget:
         }
 
 
-def budget_of(
-    model: ModelShape,
-    layout: Layout,
-    engine: Engine,
-    card: Card,
-    request: Request,
-    constants: Constants,
-) -> Budget:
+@dataclass(frozen=True)
+class Setting:
+    """What a budget is made for: model, layout, engine, card and the constants to use."""
+
+    model: ModelShape
+    layout: Layout
+    engine: Engine
+    card: Card
+    constants: Constants
+
+
+def budget_of(setting: Setting, request: Request) -> Budget:
     """Return the budget; nothing is decided here."""
+    model, layout, engine = setting.model, setting.layout, setting.engine
+    card, constants = setting.card, setting.constants
     total = card.total_gib * GIB
     utilization = request.gpu_memory_utilization or engine.gpu_memory_utilization
     batch = _batch(model, engine, card, request)
@@ -76,16 +82,16 @@ def budget_of(
     outside = 0.0 if engine.cpu else overhead.non_torch(layout, engine, constants)
     graphs = 0.0
     if not request.enforce_eager and not engine.cpu and not (model.pooling and not pool.groups):
-        graphs = overhead.graphs(model, layout, batch.sequences, batch.tokens, constants)
+        graphs = overhead.graphs(model, layout, engine, batch, constants)
     peaks = [
         activation.peak(
             model, layout, engine, batch, constants, first=stage == 0, last=stage == last
-        ).bytes
+        )
         for stage in range(layout.pipeline)
     ]
     requested = utilization * total
     available = [
-        requested - size - peak - outside - (graphs if engine.graphs_in_budget else 0.0)
+        requested - size - peak.bytes - outside - (graphs if engine.graphs_in_budget else 0.0)
         for size, peak in zip(weights, peaks, strict=True)
     ]
     if request.kv_cache_memory_bytes is not None:
@@ -99,16 +105,12 @@ def budget_of(
         longest_asked=max(length, min(model.max_position_embeddings, 1 << 24)),
     )
     worst = min(range(layout.pipeline), key=lambda stage: available[stage])
-    warm_up = 0.0
-    if not model.pooling:
-        logits = min(batch.sequences, batch.tokens) * model.vocab_size
-        warm_up = constants.warm_up_logit_bytes * logits
     return Budget(
         total=total,
         requested=requested,
         weights=weights[worst],
         heaviest=max(weights),
-        activation=peaks[worst],
+        activation=peaks[worst].bytes,
         non_torch=outside,
         graphs=graphs,
         graphs_in_budget=engine.graphs_in_budget,
@@ -116,7 +118,7 @@ def budget_of(
         capacity=capacity,
         pool=pool,
         batch=batch,
-        warm_up=warm_up,
+        warm_up=_warm_up(setting, batch, peaks[-1]),
         context=0.0 if engine.cpu else constants.context * GIB,
         max_model_len=length,
         utilization=utilization,
@@ -129,6 +131,18 @@ def budget_of(
             "block_size": pool.block_size,
         },
     )
+
+
+def _warm_up(setting: Setting, batch: Batch, last: Peak) -> float:
+    """Return what the sampler's warm-up needs beyond the peak that was profiled.
+
+    It runs after the pool is taken. Engines that sort profile the same buffers they use then.
+    """
+    if setting.model.pooling or not setting.engine.since(17):
+        return 0.0
+    logits = min(batch.sequences, batch.tokens) * setting.model.vocab_size
+    extra = setting.constants.warm_up_logit_bytes * logits
+    return max(0.0, last.sampler + extra - last.bytes)
 
 
 def _batch(model: ModelShape, engine: Engine, card: Card, request: Request) -> Batch:

@@ -1,8 +1,8 @@
 """What vLLM does by default, version by version, as far as memory depends on it.
 
-Read in the sources of 0.8.5, 0.9.2, 0.10.1.1, 0.11.0, 0.12.0, 0.14.0, 0.15.1, 0.17.0, 0.19.0, 0.20.0,
-0.21.0, 0.22.0, 0.24.0, 0.28.0, 0.32.0 and 0.33.0. A version between two of them is taken to behave
-like the older one.
+Read in the sources of 0.8.5, 0.9.2, 0.10.1.1, 0.11.0, 0.12.0, 0.14.0, 0.15.1, 0.17.0, 0.19.0,
+0.20.0, 0.21.0, 0.22.0, 0.24.0, 0.28.0, 0.32.0 and 0.33.0. A version between two of them is taken to
+behave like the older one.
 """
 
 from __future__ import annotations
@@ -100,7 +100,7 @@ class Engine:
 
     @property
     def sampler(self) -> str:
-        """Which top-k/top-p sampler the profile run uses: `v0`, `sort`, `triton` or `flashinfer`."""
+        """Sampler of the profile run: `v0`, `sort`, `triton` or `flashinfer`."""
         if not self.v1:
             return "v0"
         if self.since(22):
