@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tresor.placement.pack import place
 from tresor.placement.predict import engine_keys, predictor
 from tresor.placement.values import Hardware, Wanted
@@ -39,6 +41,23 @@ def test_engines_that_do_not_fit_together_are_told_with_the_sum() -> None:
     assert misfit.kind == "host_memory"
     assert "need 30.0 GiB of memory together" in misfit.why
     assert "it has 24" in misfit.why
+
+
+@pytest.mark.parametrize(
+    ("env", "why"),
+    [
+        ({"VLLM_CPU_KVCACHE_SPACE": "four"}, "'four': write GiB"),
+        ({"VLLM_CPU_KVCACHE_SPACE": "nan"}, "'nan': write GiB"),
+        ({}, "memory is not stated and VLLM_CPU_KVCACHE_SPACE is not set"),
+    ],
+)
+def test_engine_whose_space_is_not_known_is_refused(env: dict[str, str], why: str) -> None:
+    entry = wanted(device="cpu", tensor=1, env=env)
+
+    (misfit,) = place({"a": Hardware()}, [entry], predict).misfits
+
+    assert misfit.kind == "structural"
+    assert why in misfit.why
 
 
 def test_memory_that_nobody_stated_is_not_checked() -> None:

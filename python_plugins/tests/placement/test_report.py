@@ -189,6 +189,15 @@ def test_load_decides_how_many_instances_are_compared() -> None:
     assert row["servers"] == 3
 
 
+@pytest.mark.parametrize(("level", "gpus"), [("none", 3), ("gpu", 6), ("host", 6)])
+def test_spare_instances_are_those_that_the_loss_asks_for(level: str, gpus: int) -> None:
+    load = [load_of("large", 50), load_of("small", 1)]
+    subject, capacity = site(planning={"load": load}, slo={**SLO, "survive_loss_of": level})
+    (row,) = capacity_report(subject, capacity, Bundle({}, {}), SERVICE, None)["alternatives"]
+
+    assert (row["fits"], row["gpus_used"]) == (True, gpus)
+
+
 def test_layout_that_is_fast_enough_is_found_where_the_smallest_is_not() -> None:
     slo = {**SLO, "ttft_p95_ms": 6, "survive_loss_of": "none"}
     (row,) = report(planning={"load": [load_of("large", 1)]}, slo=slo)["alternatives"]

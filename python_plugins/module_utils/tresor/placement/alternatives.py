@@ -16,7 +16,7 @@ from ..sizing.slo import Load, Promise
 from .load import Carried, ServiceModel, carried, loads_of
 from .predict import engine_keys
 from .prices import HOURS_PER_MONTH, Prices
-from .recommend import Recommended, recommend, server_of
+from .recommend import Recommended, recommend, server_of, spared
 from .site import Capacity
 from .values import Hardware, Predict, Wanted
 
@@ -224,8 +224,8 @@ class Comparer:
                 why = f"even on {one.tensor} GPUs per layer {one.carried.why}"
                 reasons.append(f"{entry.model}: the service level is not reachable: {why}")
             else:
-                spare = 2 if self.capacity.survive == "host" else 1
-                instances[entry.model] = spare * math.ceil(load.users / one.carried.users)
+                needed = math.ceil(load.users / one.carried.users)
+                instances[entry.model] = spared(needed, self.capacity.survive)
         return instances, list(dict.fromkeys(reasons))
 
     def _cost(

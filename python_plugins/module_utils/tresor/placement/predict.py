@@ -22,6 +22,7 @@ ASKED: Final = (
 )
 """The options of an engine that change its memory; other options do not."""
 _CPU_KV_DEFAULT: Final = "0"
+_MOST_SPACE_GIB: Final = 65536
 
 
 def predictor(estimate: Estimate, vllm_version: str) -> Predict:
@@ -30,10 +31,10 @@ def predictor(estimate: Estimate, vllm_version: str) -> Predict:
     def predict(
         wanted: Wanted, hardware: Hardware, tensor: int, free_gib: float | None
     ) -> Prediction:
-        keys = engine_keys(wanted, hardware, tensor, vllm_version)
-        if free_gib is not None:
-            keys["free_gib"] = free_gib
         try:
+            keys = engine_keys(wanted, hardware, tensor, vllm_version)
+            if free_gib is not None:
+                keys["free_gib"] = free_gib
             return _prediction(estimate(**keys))
         except SizingError as error:
             return refused(str(error))
@@ -44,7 +45,10 @@ def predictor(estimate: Estimate, vllm_version: str) -> Predict:
 def engine_keys(
     wanted: Wanted, hardware: Hardware, tensor: int, vllm_version: str
 ) -> dict[str, Any]:
-    """Return the keys of `tresor.sizing` for one engine; what is None is left to the engine."""
+    """Return the keys of `tresor.sizing` for one engine; what is None is left to the engine.
+
+    Raises SizingError for an engine on the CPU whose memory nobody states.
+    """
     keys: dict[str, Any] = {
         "model": wanted.architecture,
         "max_model_len": wanted.context_tokens,
@@ -59,15 +63,30 @@ def engine_keys(
         keys["gpu"] = "cpu"
         if hardware.memory_gib is not None:
             keys["gpu_total_gib"] = hardware.memory_gib
-        space = float(wanted.env.get(SPACE, _CPU_KV_DEFAULT))
+        space = _cpu_space(wanted)
         if space > 0:
             keys["kv_cache_memory_bytes"] = int(space * (1 << 30))
+        elif hardware.memory_gib is None:
+            raise SizingError(
+                f"the host's memory is not stated and {SPACE} is not set: write one of them"
+            )
     else:
         keys["gpu"] = hardware.gpu
         keys["gpus_per_node"] = hardware.gpus
         if hardware.gpu_total_gib is not None:
             keys["gpu_total_gib"] = hardware.gpu_total_gib
     return keys
+
+
+def _cpu_space(wanted: Wanted) -> float:
+    text = wanted.env.get(SPACE, _CPU_KV_DEFAULT)
+    try:
+        space = float(text)
+    except ValueError:
+        space = -1.0
+    if not 0 <= space <= _MOST_SPACE_GIB:
+        raise SizingError(f"{SPACE} is {text[:40]!r}: write GiB from 0 to {_MOST_SPACE_GIB}")
+    return space
 
 
 def refused(reason: str) -> Prediction:

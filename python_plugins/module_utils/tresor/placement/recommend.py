@@ -46,6 +46,15 @@ def server_of(gpu: str, gpus: int) -> Hardware:
     )
 
 
+def spared(needed: int, survive: str) -> int:
+    """Return how many instances leave `needed` after the loss.
+
+    A lost GPU takes one instance down; a lost host all of its own, which are half of them at most
+    because they stand in pairs on two hosts.
+    """
+    return {"none": needed, "gpu": needed + 1, "host": 2 * needed}[survive]
+
+
 def recommend(
     wanted: Sequence[Wanted],
     instances: Mapping[str, int],
@@ -61,13 +70,13 @@ def recommend(
     models = {entry.model: entry for entry in wanted if entry.device == "cuda"}
     spread = 2 if survive == "host" else 1
     best = Recommended(0, Placement({}))
-    least = spread if models else 0
-    for count in range(max(1, least), MOST_HOSTS + 1):
+    least = spared(1, survive)
+    for count in range(spread, MOST_HOSTS + 1):
         hosts = {f"server{number}": server for number in range(1, count + 1)}
         entries = [
             part
             for model, entry in models.items()
-            for part in _parts(entry, max(instances.get(model, 1), spread), spread, tuple(hosts))
+            for part in _parts(entry, max(instances.get(model, 1), least), spread, tuple(hosts))
         ]
         for spread_out in (False, True):
             placement = place(hosts, entries, predict, spread=spread_out)
