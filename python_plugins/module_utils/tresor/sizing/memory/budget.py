@@ -74,7 +74,7 @@ def budget_of(setting: Setting, request: Request) -> Budget:
     card, constants = setting.card, setting.constants
     total = card.total_gib * GIB
     utilization = request.gpu_memory_utilization or engine.gpu_memory_utilization
-    batch = _batch(model, engine, card, request)
+    batch = batch_of(setting, request)
     length = request.max_model_len or model.max_position_embeddings
     pool = pool_of(model, layout, engine, _cache_options(model, request))
     weights = stage_bytes(model, layout, engine)
@@ -145,10 +145,10 @@ def _warm_up(setting: Setting, batch: Batch, last: Peak) -> float:
     return max(0.0, last.sampler + extra - last.bytes)
 
 
-def _batch(model: ModelShape, engine: Engine, card: Card, request: Request) -> Batch:
-    tokens = request.max_num_batched_tokens or engine.batched_tokens(
-        card.total_gib, a100=card.a100, encoder=model.pooling
-    )
+def batch_of(setting: Setting, request: Request) -> Batch:
+    """Return what the profile run feeds, with the engine's defaults filled in."""
+    model, engine, card = setting.model, setting.engine, setting.card
+    tokens = request.max_num_batched_tokens or engine.batched_tokens(card.total_gib, a100=card.a100)
     sequences = request.max_num_seqs or engine.sequences(card.total_gib, a100=card.a100)
     if model.vision is not None and request.max_num_batched_tokens is None:
         tokens = max(tokens, model.vision.max_tokens_per_item)

@@ -113,9 +113,8 @@ class Engine:
             return 16 if latent or not self.since(9) else 128
         return 64 if latent and self.since(9) else 16
 
-    def batched_tokens(self, total_gib: float, *, a100: bool, encoder: bool) -> int:
+    def batched_tokens(self, total_gib: float, *, a100: bool) -> int:
         """Default `max_num_batched_tokens` of the API server."""
-        del encoder
         if self.cpu:
             return 2048
         if self.since(28) and total_gib >= 160:
