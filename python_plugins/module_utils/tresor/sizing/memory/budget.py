@@ -76,7 +76,7 @@ def budget_of(setting: Setting, request: Request) -> Budget:
     utilization = request.gpu_memory_utilization or engine.gpu_memory_utilization
     batch = batch_of(setting, request)
     length = request.max_model_len or model.max_position_embeddings
-    pool = pool_of(model, layout, engine, _cache_options(model, request))
+    pool = pool_of(model, layout, engine, _cache_options(model, engine, request))
     weights = stage_bytes(model, layout, engine)
     last = layout.pipeline - 1
     outside = 0.0 if engine.cpu else overhead.non_torch(layout, engine, constants)
@@ -148,14 +148,23 @@ def _warm_up(setting: Setting, batch: Batch, last: Peak) -> float:
 def batch_of(setting: Setting, request: Request) -> Batch:
     """Return what the profile run feeds, with the engine's defaults filled in."""
     model, engine, card = setting.model, setting.engine, setting.card
-    tokens = request.max_num_batched_tokens or engine.batched_tokens(card.total_gib, a100=card.a100)
+    length = request.max_model_len or model.max_position_embeddings
+    tokens = request.max_num_batched_tokens or engine.batched_tokens(
+        card.total_gib, length, a100=card.a100
+    )
     sequences = request.max_num_seqs or engine.sequences(card.total_gib, a100=card.a100)
     if model.vision is not None and request.max_num_batched_tokens is None:
         tokens = max(tokens, model.vision.max_tokens_per_item)
     return Batch(tokens, min(sequences, tokens), card.multiprocessors)
 
 
-def _cache_options(model: ModelShape, request: Request) -> CacheOptions:
-    bits = KV_DTYPES[request.kv_cache_dtype] or model.dtype_bits
-    fp8 = request.kv_cache_dtype.startswith("fp8")
-    return CacheOptions(request.block_size, bits, fp8, request.enable_prefix_caching)
+def _cache_options(model: ModelShape, engine: Engine, request: Request) -> CacheOptions:
+    asked = request.kv_cache_dtype
+    if asked == "auto" and model.quantization.fp8_cache and engine.obeys_checkpoint_cache:
+        asked = "fp8"
+    return CacheOptions(
+        request.block_size,
+        KV_DTYPES[asked] or model.dtype_bits,
+        asked.startswith("fp8"),
+        request.enable_prefix_caching,
+    )
