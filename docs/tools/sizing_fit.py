@@ -13,6 +13,7 @@ import argparse
 import csv
 import dataclasses
 import json
+import math
 import re
 import statistics
 import sys
@@ -28,9 +29,9 @@ from tresor.sizing.errors import SizingError  # noqa: E402
 from tresor.sizing.estimate import estimate_with, setting_of  # noqa: E402
 from tresor.sizing.memory import activation, overhead  # noqa: E402
 from tresor.sizing.memory.activation import GIB  # noqa: E402
-from tresor.sizing.memory.budget import batch_of  # noqa: E402
+from tresor.sizing.memory.budget import Setting, batch_of  # noqa: E402
 from tresor.sizing.memory.constants import Constants  # noqa: E402
-from tresor.sizing.memory.options import request_of  # noqa: E402
+from tresor.sizing.memory.options import Request, request_of  # noqa: E402
 
 FITTED = ROOT / "python_plugins/module_utils/tresor/sizing/memory/fitted.py"
 COLUMNS = {
@@ -131,18 +132,24 @@ def _non_torch(cases: Sequence[Case]) -> dict[str, float]:
         value, tensor = case.measured["non_torch_gib"], setting.layout.tensor
         if tensor > 1 and setting.engine.since(_NEW):
             line.append(([1.0, float(tensor)], value))
-        elif tensor > 1 and not setting.engine.v1:
-            groups.setdefault("non_torch_tp_v0", []).append(value)
-        elif tensor > 1 and not setting.engine.since(12):
-            groups.setdefault("non_torch_tp_old", []).append(value)
-        elif tensor == 1 and setting.layout.pipeline > 1:
-            groups.setdefault("non_torch_pp", []).append(value)
-        elif tensor == 1 and setting.engine.since(_NEW):
-            groups.setdefault("non_torch", []).append(value)
+        else:
+            groups.setdefault(_non_torch_name(setting), []).append(value)
     found = {name: statistics.median(values) for name, values in groups.items()}
     if len({tuple(x) for x, _ in line}) > 1:
         found["non_torch_tp"], found["non_torch_tp_rank"] = least_squares(line)
     return found
+
+
+def _non_torch_name(setting: Setting) -> str:
+    """Return the constant that `overhead.non_torch` reads for a setting."""
+    tensor, pipeline = setting.layout.tensor, setting.layout.pipeline
+    if not setting.engine.since(12):
+        if tensor == 1:
+            return "non_torch_old"
+        return "non_torch_tp_old" if setting.engine.v1 else "non_torch_tp_v0"
+    if not setting.engine.since(_NEW):
+        return "non_torch_middle"
+    return "non_torch_pp" if pipeline > 1 else "non_torch"
 
 
 _GRAPH_TERMS = (
@@ -181,7 +188,7 @@ def _graphs(cases: Sequence[Case]) -> dict[str, float]:
     return {_GRAPH_TERMS[i]: value for i, value in zip(kept, solved, strict=True)}
 
 
-def _graph_gib(setting: Any, request: Any, constants: Constants) -> float:  # noqa: ANN401
+def _graph_gib(setting: Setting, request: Request, constants: Constants) -> float:
     batch = batch_of(setting, request)
     size = overhead.graphs(setting.model, setting.layout, setting.engine, batch, constants)
     return size / GIB
@@ -357,8 +364,6 @@ _PANELS: tuple[tuple[str, str], ...] = (
 
 def plot(points: Sequence[tuple[str, float, float]], path: Path) -> None:
     """Draw predicted against measured, both axes logarithmic, one panel per quantity."""
-    import math  # noqa: PLC0415 (needed here only)
-
     side, gap = 260, 70
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{3 * (side + gap) + 20}" '

@@ -17,11 +17,10 @@ from .options import KV_DTYPES, Request
 from .parallel import Layout
 from .weights import stage_bytes
 
-# Half-width of the band that nine of ten measured pools lie in, as a share of the card, and of a
-# single figure in GiB; from the cross-validation in docs/sizing.md.
-BAND_SHARE_OF_CARD = 0.015
-BAND_KNOWN_ENGINE = 1.0
-BAND_OTHER = 2.0
+# Half-width of the band that at least nine of ten measured pools lie in, as a share of the card:
+# for the versions with many measured start-ups, and for others (docs/sizing.md).
+_BAND_MEASURED = 0.01
+_BAND_OTHER = 0.055
 
 
 @dataclass(frozen=True)
@@ -122,7 +121,7 @@ def budget_of(setting: Setting, request: Request) -> Budget:
         context=0.0 if engine.cpu else constants.context * GIB,
         max_model_len=length,
         utilization=utilization,
-        band=BAND_SHARE_OF_CARD * (BAND_KNOWN_ENGINE if engine.since(11) else BAND_OTHER),
+        band=_BAND_MEASURED if engine.since(12) and not engine.since(20) else _BAND_OTHER,
         resolved={
             "gpu_memory_utilization": utilization,
             "max_model_len": length,

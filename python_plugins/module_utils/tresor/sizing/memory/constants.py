@@ -22,8 +22,10 @@ class Constants:
     forward: float = 0.031
     # What the inputs of an encoder hold besides its outputs.
     encoder: float = 0.07
-    # Outside of torch by engine age: one GPU, tensor parallel (plus per rank), pipeline parallel.
-    non_torch_old: float = 0.03
+    # Outside of torch by engine age (before 0.12, before 0.17, since): one GPU, tensor parallel
+    # (plus per rank), pipeline parallel.
+    non_torch_old: float = 0.1
+    non_torch_middle: float = 0.03
     non_torch: float = 0.25
     non_torch_tp_v0: float = 0.25
     non_torch_tp_old: float = 0.5

@@ -6,6 +6,7 @@ VALUES: dict[str, float] = {
     "workspace": 0.0503,
     "forward": 0.0273,
     "encoder": 0.0661,
+    "non_torch_old": 0.13,
     "non_torch_tp_old": 0.54,
     "non_torch_tp": 1.9833,
     "non_torch_tp_rank": 0.0467,
