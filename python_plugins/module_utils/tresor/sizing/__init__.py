@@ -4,5 +4,6 @@ from __future__ import annotations
 
 from .errors import SizingError
 from .estimate import estimate
+from .latency import latency
 
-__all__ = ["SizingError", "estimate"]
+__all__ = ["SizingError", "estimate", "latency"]
