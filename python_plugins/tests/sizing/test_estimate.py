@@ -222,6 +222,22 @@ def test_fp8_cache_doubles_the_tokens() -> None:
     assert fp8["kv_cache_tokens"] == pytest.approx(2 * auto["kv_cache_tokens"], abs=32)
 
 
+def test_cache_type_of_the_checkpoint_is_obeyed_by_newer_engines() -> None:
+    block = {"quant_method": "modelopt", "quant_algo": "FP8", "kv_cache_quant_algo": "FP8"}
+    with_scheme = config(quantization_config=block)
+    plain = config(quantization_config={**block, "kv_cache_quant_algo": None})
+
+    def tokens(model: dict[str, Any], version: str) -> int:
+        answer = estimate(
+            model=model, gpu="H100", kv_cache_memory_bytes=1 << 30, vllm_version=version
+        )
+        found: int = answer["kv_cache_tokens"]
+        return found
+
+    assert tokens(with_scheme, "0.19.0") == 2 * tokens(plain, "0.19.0")
+    assert tokens(with_scheme, "0.11.0") == tokens(plain, "0.11.0")
+
+
 def test_pipeline_is_limited_by_its_worst_stage() -> None:
     answer = ask(pipeline_parallel_size=2, vllm_version="0.19.0", max_model_len=8192)
     half = ask(vllm_version="0.19.0", max_model_len=8192)["weights_gib_per_gpu"] / 2

@@ -146,6 +146,17 @@ def test_quantization_groups_that_do_not_divide_are_named() -> None:
     assert any("quantization group of 128" in one for one in problems)
 
 
+@pytest.mark.parametrize("tensor", [2, 4, 8])
+def test_padded_experts_divide_in_any_way(tensor: int) -> None:
+    assert structural_problems(describe("openai/gpt-oss-120b"), Layout(tensor)) == []
+
+
+def test_quantization_blocks_that_do_not_divide_are_named() -> None:
+    model = describe("Qwen/Qwen3-235B-A22B", "fp8_block")
+    assert structural_problems(model, Layout(4)) == []
+    assert any("block of 128" in one for one in structural_problems(model, Layout(8)))
+
+
 def test_expert_parallelism_without_experts_is_named() -> None:
     problems = structural_problems(describe(config()), Layout(2, expert=True))
     assert problems == ["enable_expert_parallel needs a mixture of experts; this model has none"]

@@ -41,32 +41,40 @@ def estimate(**options: Any) -> dict[str, Any]:  # noqa: ANN401 (vLLM's flags, c
 def estimate_with(constants: Constants, options: dict[str, Any]) -> dict[str, Any]:
     """Do the same with other constants; the fit recipe uses it."""
     request = request_of(options)
+    setting = setting_of(request, constants)
+    model, engine, layout, card = setting.model, setting.engine, setting.layout, setting.card
+    problems = list(_structural(model, layout))
+    problems += card.quantization_problems(model.quantization, engine)
+    problems += _cluster_problems(request, layout)
+    if problems:
+        return _report(model, engine, card, None, Verdict.structural(problems))
+    budget = budget_of(setting, request)
+    return _report(model, engine, card, budget, verdict_of(budget, model, card, request))
+
+
+def setting_of(request: Request, constants: Constants = FITTED) -> Setting:
+    """Look up model, engine and card of a request."""
     cpu = request.gpu is not None and request.gpu.strip().lower() == CPU
     if cpu and request.kv_cache_memory_bytes is None:
         raise OptionError(
             "kv_cache_memory_bytes is missing; the CPU engine takes what VLLM_CPU_KVCACHE_SPACE "
             "says, give that in bytes"
         )
-    engine = engine_of(request.vllm_version, cpu=cpu)
-    model = describe(request.model, request.quantization)
     layout = Layout(
         request.tensor_parallel_size,
         request.pipeline_parallel_size,
         request.data_parallel_size,
         request.enable_expert_parallel,
     )
-    card = (
-        Card("cpu", request.gpu_total_gib or 0.0)
+    return Setting(
+        describe(request.model, request.quantization),
+        layout,
+        engine_of(request.vllm_version, cpu=cpu),
+        Card(CPU, request.gpu_total_gib or 0.0)
         if cpu
-        else card_of(request.gpu, request.gpu_total_gib)
+        else card_of(request.gpu, request.gpu_total_gib),
+        constants,
     )
-    problems = list(_structural(model, layout))
-    problems += card.quantization_problems(model.quantization, engine)
-    problems += _cluster_problems(request, layout)
-    if problems:
-        return _report(model, engine, card, None, Verdict.structural(problems))
-    budget = budget_of(Setting(model, layout, engine, card, constants), request)
-    return _report(model, engine, card, budget, verdict_of(budget, model, card, request))
 
 
 @functools.lru_cache(maxsize=4096)

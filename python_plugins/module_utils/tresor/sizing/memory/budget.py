@@ -17,11 +17,10 @@ from .options import KV_DTYPES, Request
 from .parallel import Layout
 from .weights import stage_bytes
 
-# Half-width of the band that nine of ten measured pools lie in, as a share of the card, and of a
-# single figure in GiB; from the cross-validation in docs/sizing.md.
-BAND_SHARE_OF_CARD = 0.015
-BAND_KNOWN_ENGINE = 1.0
-BAND_OTHER = 2.0
+# Half-width of the band that at least nine of ten measured pools lie in, as a share of the card:
+# for the versions with many measured start-ups, and for others (docs/sizing.md).
+_BAND_MEASURED = 0.01
+_BAND_OTHER = 0.055
 
 
 @dataclass(frozen=True)
@@ -74,9 +73,9 @@ def budget_of(setting: Setting, request: Request) -> Budget:
     card, constants = setting.card, setting.constants
     total = card.total_gib * GIB
     utilization = request.gpu_memory_utilization or engine.gpu_memory_utilization
-    batch = _batch(model, engine, card, request)
+    batch = batch_of(setting, request)
     length = request.max_model_len or model.max_position_embeddings
-    pool = pool_of(model, layout, engine, _cache_options(model, request))
+    pool = pool_of(model, layout, engine, _cache_options(model, engine, request))
     weights = stage_bytes(model, layout, engine)
     last = layout.pipeline - 1
     outside = 0.0 if engine.cpu else overhead.non_torch(layout, engine, constants)
@@ -122,7 +121,7 @@ def budget_of(setting: Setting, request: Request) -> Budget:
         context=0.0 if engine.cpu else constants.context * GIB,
         max_model_len=length,
         utilization=utilization,
-        band=BAND_SHARE_OF_CARD * (BAND_KNOWN_ENGINE if engine.since(11) else BAND_OTHER),
+        band=_BAND_MEASURED if engine.since(12) and not engine.since(20) else _BAND_OTHER,
         resolved={
             "gpu_memory_utilization": utilization,
             "max_model_len": length,
@@ -145,9 +144,12 @@ def _warm_up(setting: Setting, batch: Batch, last: Peak) -> float:
     return max(0.0, last.sampler + extra - last.bytes)
 
 
-def _batch(model: ModelShape, engine: Engine, card: Card, request: Request) -> Batch:
+def batch_of(setting: Setting, request: Request) -> Batch:
+    """Return what the profile run feeds, with the engine's defaults filled in."""
+    model, engine, card = setting.model, setting.engine, setting.card
+    length = request.max_model_len or model.max_position_embeddings
     tokens = request.max_num_batched_tokens or engine.batched_tokens(
-        card.total_gib, a100=card.a100, encoder=model.pooling
+        card.total_gib, length, a100=card.a100
     )
     sequences = request.max_num_seqs or engine.sequences(card.total_gib, a100=card.a100)
     if model.vision is not None and request.max_num_batched_tokens is None:
@@ -155,7 +157,13 @@ def _batch(model: ModelShape, engine: Engine, card: Card, request: Request) -> B
     return Batch(tokens, min(sequences, tokens), card.multiprocessors)
 
 
-def _cache_options(model: ModelShape, request: Request) -> CacheOptions:
-    bits = KV_DTYPES[request.kv_cache_dtype] or model.dtype_bits
-    fp8 = request.kv_cache_dtype.startswith("fp8")
-    return CacheOptions(request.block_size, bits, fp8, request.enable_prefix_caching)
+def _cache_options(model: ModelShape, engine: Engine, request: Request) -> CacheOptions:
+    asked = request.kv_cache_dtype
+    if asked == "auto" and model.quantization.fp8_cache and engine.obeys_checkpoint_cache:
+        asked = "fp8"
+    return CacheOptions(
+        request.block_size,
+        KV_DTYPES[asked] or model.dtype_bits,
+        asked.startswith("fp8"),
+        request.enable_prefix_caching,
+    )

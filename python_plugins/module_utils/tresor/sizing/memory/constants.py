@@ -1,7 +1,8 @@
 """The few constants that vLLM's source does not give.
 
-The defaults here are starting values; `fitted.VALUES`, written by docs/tools/sizing_fit.py from
-measured start-ups, replaces them. docs/sizing.md states the cross-validated figures.
+`fitted.VALUES`, written by docs/tools/sizing_fit.py from measured start-ups, replaces the defaults
+here. docs/sizing.md states the cross-validated figures. The default of what a single model family
+showed is zero, so that cross-validation without that family knows nothing of it.
 """
 
 from __future__ import annotations
@@ -21,8 +22,10 @@ class Constants:
     forward: float = 0.031
     # What the inputs of an encoder hold besides its outputs.
     encoder: float = 0.07
-    # Outside of torch by engine age: one GPU, tensor parallel (plus per rank), pipeline parallel.
-    non_torch_old: float = 0.03
+    # Outside of torch by engine age (before 0.12, before 0.17, since): one GPU, tensor parallel
+    # (plus per rank), pipeline parallel.
+    non_torch_old: float = 0.1
+    non_torch_middle: float = 0.03
     non_torch: float = 0.25
     non_torch_tp_v0: float = 0.25
     non_torch_tp_old: float = 0.5
@@ -36,13 +39,13 @@ class Constants:
     graph_hidden: float = 0.73
     graph_tp: float = -0.21
     graph_expert: float = 0.125
-    graph_mxfp4: float = 0.62
+    graph_mxfp4: float = 0.0
     # Share of that which engines before 0.17 need.
     graph_old_share: float = 0.6
     # What a process holds on a card before torch allocates anything.
     context: float = 0.6
     # Bytes (not GiB) per logit that the sampler's warm-up needs beyond its profiled peak.
-    warm_up_logit_bytes: float = 8.5
+    warm_up_logit_bytes: float = 0.0
 
 
 FITTED = replace(Constants(), **VALUES)

@@ -89,6 +89,11 @@ class Engine:
         return self.since(28)
 
     @property
+    def obeys_checkpoint_cache(self) -> bool:
+        """Whether `kv_cache_dtype` auto takes what a ModelOpt checkpoint asks for (0.14)."""
+        return self.since(14)
+
+    @property
     def moe_workspace_kept(self) -> bool:
         """Whether the experts' scratch memory stays allocated through the sampler (0.14)."""
         return self.since(14)
@@ -113,11 +118,15 @@ class Engine:
             return 16 if latent or not self.since(9) else 128
         return 64 if latent and self.since(9) else 16
 
-    def batched_tokens(self, total_gib: float, *, a100: bool, encoder: bool) -> int:
-        """Default `max_num_batched_tokens` of the API server."""
-        del encoder
+    def batched_tokens(self, total_gib: float, length: int, *, a100: bool) -> int:
+        """Default `max_num_batched_tokens` of the API server.
+
+        The V0 engine prefilled whole prompts, and chunks of 2048 beyond a context of 32768.
+        """
         if self.cpu:
             return 2048
+        if not self.v1:
+            return max(2048, length) if length <= 32768 else 2048
         if self.since(28) and total_gib >= 160:
             return 16384
         if self.v1 and total_gib >= 70 and not (a100 and self.since(9)):

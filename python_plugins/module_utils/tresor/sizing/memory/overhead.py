@@ -20,15 +20,18 @@ def non_torch(layout: Layout, engine: Engine, constants: Constants) -> float:
     NCCL is set up before the engine takes its first measurement from 0.12 on, so it no longer
     counts, except for what all-reduce allocates later.
     """
-    if layout.tensor > 1:
-        if engine.since(17):
-            return (constants.non_torch_tp + constants.non_torch_tp_rank * layout.tensor) * GIB
-        if not engine.v1:
-            return constants.non_torch_tp_v0 * GIB
-        return (constants.non_torch_old if engine.since(12) else constants.non_torch_tp_old) * GIB
-    if layout.pipeline > 1:
-        return constants.non_torch_pp * GIB
-    return (constants.non_torch if engine.since(17) else constants.non_torch_old) * GIB
+    if not engine.since(12):
+        if layout.tensor > 1:
+            size = constants.non_torch_tp_old if engine.v1 else constants.non_torch_tp_v0
+        else:
+            size = constants.non_torch_old
+    elif not engine.since(17):
+        size = constants.non_torch_middle
+    elif layout.tensor > 1:
+        size = constants.non_torch_tp + constants.non_torch_tp_rank * layout.tensor
+    else:
+        size = constants.non_torch_pp if layout.pipeline > 1 else constants.non_torch
+    return size * GIB
 
 
 def capture_sizes(sequences: int, batched_tokens: int) -> tuple[int, int]:
