@@ -5,8 +5,9 @@ from __future__ import annotations
 import functools
 from typing import Any
 
-from .memory.activation import GIB, Batch
-from .memory.budget import Budget, budget_of
+from .errors import OptionError
+from .memory.activation import GIB
+from .memory.budget import Budget, Setting, budget_of
 from .memory.card import Card, card_of
 from .memory.constants import FITTED, Constants
 from .memory.engine import Engine, engine_of
@@ -40,29 +41,40 @@ def estimate(**options: Any) -> dict[str, Any]:  # noqa: ANN401 (vLLM's flags, c
 def estimate_with(constants: Constants, options: dict[str, Any]) -> dict[str, Any]:
     """Do the same with other constants; the fit recipe uses it."""
     request = request_of(options)
+    setting = setting_of(request, constants)
+    model, engine, layout, card = setting.model, setting.engine, setting.layout, setting.card
+    problems = list(_structural(model, layout))
+    problems += card.quantization_problems(model.quantization, engine)
+    problems += _cluster_problems(request, layout)
+    if problems:
+        return _report(model, engine, card, None, Verdict.structural(problems))
+    budget = budget_of(setting, request)
+    return _report(model, engine, card, budget, verdict_of(budget, model, card, request))
+
+
+def setting_of(request: Request, constants: Constants = FITTED) -> Setting:
+    """Look up model, engine and card of a request."""
     cpu = request.gpu is not None and request.gpu.strip().lower() == CPU
-    engine = engine_of(request.vllm_version, cpu=cpu)
-    model = describe(request.model, request.quantization)
+    if cpu and request.kv_cache_memory_bytes is None:
+        raise OptionError(
+            "kv_cache_memory_bytes is missing; the CPU engine takes what VLLM_CPU_KVCACHE_SPACE "
+            "says, give that in bytes"
+        )
     layout = Layout(
         request.tensor_parallel_size,
         request.pipeline_parallel_size,
         request.data_parallel_size,
         request.enable_expert_parallel,
     )
-    card = (
-        Card("cpu", request.gpu_total_gib or 0.0)
+    return Setting(
+        describe(request.model, request.quantization),
+        layout,
+        engine_of(request.vllm_version, cpu=cpu),
+        Card(CPU, request.gpu_total_gib or 0.0)
         if cpu
-        else card_of(request.gpu, request.gpu_total_gib)
+        else card_of(request.gpu, request.gpu_total_gib),
+        constants,
     )
-    problems = list(_structural(model, layout))
-    quantization = card.quantization_problem(model.quantization)
-    if quantization:
-        problems.append(quantization)
-    problems += _cluster_problems(request, layout)
-    if problems:
-        return _report(model, engine, card, None, Verdict.structural(problems))
-    budget = budget_of(model, layout, engine, card, request, constants)
-    return _report(model, engine, card, budget, verdict_of(budget, model, card, request))
 
 
 @functools.lru_cache(maxsize=4096)
@@ -112,8 +124,3 @@ def _report(
             **(budget.resolved if budget else {}),
         },
     }
-
-
-def profile_batch(budget: Budget) -> Batch:
-    """Return what the profile run of a budget fed."""
-    return budget.batch

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ..model.formats import MXFP4
 from ..model.shape import ModelShape
 from .constants import Constants
 from .engine import Engine
@@ -19,7 +20,11 @@ GIB = 1024**3
 
 # Bytes per logit alive at the sampler's peak: 16-bit logits and their float32 copy, then either
 # sorted values, 64-bit indices and the sort's own buffers, or probabilities and random numbers.
-LOGIT_BYTES = {"sort": 38, "triton": 14, "flashinfer": 14}
+LOGIT_BYTES = {"v0": 24, "sort": 38, "triton": 14, "flashinfer": 14}
+
+# 16-bit activations per patch that are alive at an encoder's peak, in hidden and inner sizes.
+_ENCODER_HIDDEN = 6
+_ENCODER_INNER = 2
 
 
 @dataclass(frozen=True)
@@ -33,15 +38,16 @@ class Batch:
 
 @dataclass(frozen=True)
 class Peak:
-    """Peaks in bytes of a stage: while layers run, while sampling, and the larger of both."""
+    """Peaks in bytes of a stage: while the encoder runs, while layers run, while sampling."""
 
+    encoder: float
     forward: float
     sampler: float
 
     @property
     def bytes(self) -> float:
-        """The transient peak."""
-        return max(self.forward, self.sampler)
+        """The transient peak: the largest of the three."""
+        return max(self.encoder, self.forward, self.sampler)
 
 
 def peak(
@@ -60,16 +66,18 @@ def peak(
     if layout.pipeline > 1:
         # Hidden states and residual that go to, or came from, the neighbouring stage.
         held += 2 * hidden
+    encoder = 0.0
     if first and model.vision is not None:
+        encoder = held + _encoder_outputs(model, batch) + _encoder_run(model, batch)
         held += _encoder_outputs(model, batch) + constants.encoder * GIB
     moe = _expert_workspace(model, layout, batch)
     dense = 3 * _widest(model, layout) * batch.tokens * model.dtype_bits / 8
     forward = held + constants.forward * GIB + 3 * hidden + max(moe, dense)
     sampler = 0.0
     if last:
-        kept = moe if engine.moe_workspace_kept else 0.0
+        kept = moe if _workspace_kept(model, engine) else 0.0
         sampler = held + hidden + kept + _sampling(model, engine, batch)
-    return Peak(forward, sampler)
+    return Peak(encoder, forward, sampler)
 
 
 def _widest(model: ModelShape, layout: Layout) -> int:
@@ -91,13 +99,33 @@ def _expert_workspace(model: ModelShape, layout: Layout, batch: Batch) -> float:
     return rows * width * model.dtype_bits / 8
 
 
+def _workspace_kept(model: ModelShape, engine: Engine) -> bool:
+    """Tell whether experts use the shared workspace; MXFP4 kernels do not."""
+    return engine.moe_workspace_kept and MXFP4 not in model.quantization.formats
+
+
+def _images(model: ModelShape, batch: Batch) -> int:
+    """Return how many of the largest images the encoder's budget holds."""
+    if model.vision is None:
+        return 0
+    return max(batch.tokens // model.vision.max_tokens_per_item, 1)
+
+
 def _encoder_outputs(model: ModelShape, batch: Batch) -> float:
-    """Embeddings of as many of the largest images as the encoder's budget holds."""
+    """Embeddings of those images, which stay until the profile run ends."""
     if model.vision is None:
         return 0.0
-    per_item = model.vision.max_tokens_per_item
-    budget = max(batch.tokens, per_item)
-    return budget // per_item * per_item * model.hidden_size * model.dtype_bits / 8
+    tokens = _images(model, batch) * model.vision.max_tokens_per_item
+    return tokens * model.hidden_size * model.dtype_bits / 8
+
+
+def _encoder_run(model: ModelShape, batch: Batch) -> float:
+    """Activations of the tower itself."""
+    if model.vision is None:
+        return 0.0
+    patches = _images(model, batch) * model.vision.patches_per_item
+    width = _ENCODER_HIDDEN * model.vision.hidden + _ENCODER_INNER * model.vision.intermediate
+    return patches * width * model.dtype_bits / 8
 
 
 def _sampling(model: ModelShape, engine: Engine, batch: Batch) -> float:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from ..model.shape import ModelShape
 from . import activation, overhead
-from .activation import GIB, Batch
+from .activation import GIB, Batch, Peak
 from .capacity import Capacity, capacity_of
 from .card import Card
 from .constants import Constants
@@ -17,11 +17,10 @@ from .options import KV_DTYPES, Request
 from .parallel import Layout
 from .weights import stage_bytes
 
-# Half-width of the band that nine of ten measured pools lie in, as a share of the card, and of a
-# single figure in GiB; from the cross-validation in docs/sizing.md.
-BAND_SHARE_OF_CARD = 0.015
-BAND_KNOWN_ENGINE = 1.0
-BAND_OTHER = 2.0
+# Half-width of the band that at least nine of ten measured pools lie in, as a share of the card:
+# for the versions with many measured start-ups, and for others (docs/sizing.md).
+_BAND_MEASURED = 0.01
+_BAND_OTHER = 0.055
 
 
 @dataclass(frozen=True)
@@ -57,35 +56,41 @@ class Budget:
         }
 
 
-def budget_of(
-    model: ModelShape,
-    layout: Layout,
-    engine: Engine,
-    card: Card,
-    request: Request,
-    constants: Constants,
-) -> Budget:
+@dataclass(frozen=True)
+class Setting:
+    """What a budget is made for: model, layout, engine, card and the constants to use."""
+
+    model: ModelShape
+    layout: Layout
+    engine: Engine
+    card: Card
+    constants: Constants
+
+
+def budget_of(setting: Setting, request: Request) -> Budget:
     """Return the budget; nothing is decided here."""
+    model, layout, engine = setting.model, setting.layout, setting.engine
+    card, constants = setting.card, setting.constants
     total = card.total_gib * GIB
     utilization = request.gpu_memory_utilization or engine.gpu_memory_utilization
-    batch = _batch(model, engine, card, request)
+    batch = batch_of(setting, request)
     length = request.max_model_len or model.max_position_embeddings
-    pool = pool_of(model, layout, engine, _cache_options(model, request))
+    pool = pool_of(model, layout, engine, _cache_options(model, engine, request))
     weights = stage_bytes(model, layout, engine)
     last = layout.pipeline - 1
     outside = 0.0 if engine.cpu else overhead.non_torch(layout, engine, constants)
     graphs = 0.0
     if not request.enforce_eager and not engine.cpu and not (model.pooling and not pool.groups):
-        graphs = overhead.graphs(model, layout, batch.sequences, batch.tokens, constants)
+        graphs = overhead.graphs(model, layout, engine, batch, constants)
     peaks = [
         activation.peak(
             model, layout, engine, batch, constants, first=stage == 0, last=stage == last
-        ).bytes
+        )
         for stage in range(layout.pipeline)
     ]
     requested = utilization * total
     available = [
-        requested - size - peak - outside - (graphs if engine.graphs_in_budget else 0.0)
+        requested - size - peak.bytes - outside - (graphs if engine.graphs_in_budget else 0.0)
         for size, peak in zip(weights, peaks, strict=True)
     ]
     if request.kv_cache_memory_bytes is not None:
@@ -99,16 +104,12 @@ def budget_of(
         longest_asked=max(length, min(model.max_position_embeddings, 1 << 24)),
     )
     worst = min(range(layout.pipeline), key=lambda stage: available[stage])
-    warm_up = 0.0
-    if not model.pooling:
-        logits = min(batch.sequences, batch.tokens) * model.vocab_size
-        warm_up = constants.warm_up_logit_bytes * logits
     return Budget(
         total=total,
         requested=requested,
         weights=weights[worst],
         heaviest=max(weights),
-        activation=peaks[worst],
+        activation=peaks[worst].bytes,
         non_torch=outside,
         graphs=graphs,
         graphs_in_budget=engine.graphs_in_budget,
@@ -116,11 +117,11 @@ def budget_of(
         capacity=capacity,
         pool=pool,
         batch=batch,
-        warm_up=warm_up,
+        warm_up=_warm_up(setting, batch, peaks[-1]),
         context=0.0 if engine.cpu else constants.context * GIB,
         max_model_len=length,
         utilization=utilization,
-        band=BAND_SHARE_OF_CARD * (BAND_KNOWN_ENGINE if engine.since(11) else BAND_OTHER),
+        band=_BAND_MEASURED if engine.since(12) and not engine.since(20) else _BAND_OTHER,
         resolved={
             "gpu_memory_utilization": utilization,
             "max_model_len": length,
@@ -131,9 +132,24 @@ def budget_of(
     )
 
 
-def _batch(model: ModelShape, engine: Engine, card: Card, request: Request) -> Batch:
+def _warm_up(setting: Setting, batch: Batch, last: Peak) -> float:
+    """Return what the sampler's warm-up needs beyond the peak that was profiled.
+
+    It runs after the pool is taken. Engines that sort profile the same buffers they use then.
+    """
+    if setting.model.pooling or not setting.engine.since(17):
+        return 0.0
+    logits = min(batch.sequences, batch.tokens) * setting.model.vocab_size
+    extra = setting.constants.warm_up_logit_bytes * logits
+    return max(0.0, last.sampler + extra - last.bytes)
+
+
+def batch_of(setting: Setting, request: Request) -> Batch:
+    """Return what the profile run feeds, with the engine's defaults filled in."""
+    model, engine, card = setting.model, setting.engine, setting.card
+    length = request.max_model_len or model.max_position_embeddings
     tokens = request.max_num_batched_tokens or engine.batched_tokens(
-        card.total_gib, a100=card.a100, encoder=model.pooling
+        card.total_gib, length, a100=card.a100
     )
     sequences = request.max_num_seqs or engine.sequences(card.total_gib, a100=card.a100)
     if model.vision is not None and request.max_num_batched_tokens is None:
@@ -141,7 +157,13 @@ def _batch(model: ModelShape, engine: Engine, card: Card, request: Request) -> B
     return Batch(tokens, min(sequences, tokens), card.multiprocessors)
 
 
-def _cache_options(model: ModelShape, request: Request) -> CacheOptions:
-    bits = KV_DTYPES[request.kv_cache_dtype] or model.dtype_bits
-    fp8 = request.kv_cache_dtype.startswith("fp8")
-    return CacheOptions(request.block_size, bits, fp8, request.enable_prefix_caching)
+def _cache_options(model: ModelShape, engine: Engine, request: Request) -> CacheOptions:
+    asked = request.kv_cache_dtype
+    if asked == "auto" and model.quantization.fp8_cache and engine.obeys_checkpoint_cache:
+        asked = "fp8"
+    return CacheOptions(
+        request.block_size,
+        KV_DTYPES[asked] or model.dtype_bits,
+        asked.startswith("fp8"),
+        request.enable_prefix_caching,
+    )

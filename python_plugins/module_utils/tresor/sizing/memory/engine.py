@@ -1,8 +1,8 @@
 """What vLLM does by default, version by version, as far as memory depends on it.
 
-Read in the sources of 0.8.5, 0.9.2, 0.10.1.1, 0.11.0, 0.12.0, 0.14.0, 0.15.1, 0.17.0, 0.19.0, 0.20.0,
-0.21.0, 0.22.0, 0.24.0, 0.28.0, 0.32.0 and 0.33.0. A version between two of them is taken to behave
-like the older one.
+Read in the sources of 0.8.5, 0.9.2, 0.10.1.1, 0.11.0, 0.12.0, 0.14.0, 0.15.1, 0.17.0, 0.19.0,
+0.20.0, 0.21.0, 0.22.0, 0.24.0, 0.28.0, 0.32.0 and 0.33.0. A version between two of them is taken to
+behave like the older one.
 """
 
 from __future__ import annotations
@@ -89,6 +89,11 @@ class Engine:
         return self.since(28)
 
     @property
+    def obeys_checkpoint_cache(self) -> bool:
+        """Whether `kv_cache_dtype` auto takes what a ModelOpt checkpoint asks for (0.14)."""
+        return self.since(14)
+
+    @property
     def moe_workspace_kept(self) -> bool:
         """Whether the experts' scratch memory stays allocated through the sampler (0.14)."""
         return self.since(14)
@@ -100,7 +105,9 @@ class Engine:
 
     @property
     def sampler(self) -> str:
-        """Which top-k/top-p sampler the profile run uses: `sort`, `triton` or `flashinfer`."""
+        """Sampler of the profile run: `v0`, `sort`, `triton` or `flashinfer`."""
+        if not self.v1:
+            return "v0"
         if self.since(22):
             return "flashinfer"
         return "triton" if self.since(17) else "sort"
@@ -111,11 +118,15 @@ class Engine:
             return 16 if latent or not self.since(9) else 128
         return 64 if latent and self.since(9) else 16
 
-    def batched_tokens(self, total_gib: float, *, a100: bool, encoder: bool) -> int:
-        """Default `max_num_batched_tokens` of the API server."""
-        del encoder
+    def batched_tokens(self, total_gib: float, length: int, *, a100: bool) -> int:
+        """Default `max_num_batched_tokens` of the API server.
+
+        The V0 engine prefilled whole prompts, and chunks of 2048 beyond a context of 32768.
+        """
         if self.cpu:
             return 2048
+        if not self.v1:
+            return max(2048, length) if length <= 32768 else 2048
         if self.since(28) and total_gib >= 160:
             return 16384
         if self.v1 and total_gib >= 70 and not (a100 and self.since(9)):
@@ -134,9 +145,13 @@ class Engine:
 def engine_of(version: str | None, *, cpu: bool = False) -> Engine:
     """Return the engine of a version, which may have words around its number.
 
+    A version said to be unknown is taken to be the one that this distribution carries.
+
     Raises `OptionError` for a text without a version or one outside of what was read.
     """
     text = DEFAULT_VERSION if version is None else version
+    if text.strip().lower().startswith("unknown"):
+        text = DEFAULT_VERSION
     match = _VERSION.search(text)
     if match is None or len(text) > 200:
         raise OptionError(

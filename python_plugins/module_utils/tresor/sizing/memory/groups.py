@@ -14,7 +14,8 @@ from ..model.shape import Attention, Cache, LatentAttention, ModelShape, State
 from .engine import Engine
 from .parallel import Layout, stage_layers
 
-# The fp8 layout of sparse latent attention: 512 fp8 values, 4 float32 scales, 64 16-bit rope values.
+# The fp8 layout of sparse latent attention: 512 fp8 values, 4 float32 scales, 64 16-bit values of
+# rotary position.
 _FP8_LATENT_BYTES = 656
 
 
@@ -69,22 +70,21 @@ def pool_of(model: ModelShape, layout: Layout, engine: Engine, options: CacheOpt
     caches = _effective(model, engine)
     latent = any(isinstance(cache, LatentAttention) for cache, _ in caches)
     block = options.block_size or engine.block_size(latent=latent)
-    states = [cache for cache, _ in caches if isinstance(cache, State)]
-    growing = [cache for cache, _ in caches if not isinstance(cache, State)]
+    has_states = any(isinstance(cache, State) for cache, _ in caches)
     cached = engine.states_cached if options.prefix_caching is None else options.prefix_caching
-    if states and growing:
-        block = _aligned_block(model, layout, options, states, growing, block)
+    block = _aligned_block(model, layout, options, [cache for cache, _ in caches], block)
     pages = {cache: _page_bytes(cache, model, layout, options, block) for cache, _ in caches}
     layers = _layers_by_cache(model, dict.fromkeys(pages), engine)
+    stages = stage_layers(model.num_layers, layout.pipeline)
     if _uniform(list(pages)):
-        groups, stage_bytes = _one_group(model, layout, pages, layers, block)
+        groups, stage_bytes = _one_group(stages, pages, layers, block)
     else:
-        groups, stage_bytes = _many_groups(model, layout, engine, pages, layers, block)
+        groups, stage_bytes = _many_groups(stages, engine, pages, layers, block)
     return Pool(
         block,
         groups,
         stage_bytes,
-        2 if cached and states else 1,
+        2 if cached and has_states else 1,
         engine.in_flight_batches
         if layout.pipeline == 1 or not engine.since(28)
         else layout.pipeline + 1,
@@ -130,14 +130,13 @@ def _page_bytes(
 
 
 def _aligned_block(
-    model: ModelShape,
-    layout: Layout,
-    options: CacheOptions,
-    states: list[State],
-    growing: list[Cache],
-    block: int,
+    model: ModelShape, layout: Layout, options: CacheOptions, caches: list[Cache], block: int
 ) -> int:
     """Return the block size at which a page of attention is no smaller than a state."""
+    states = [cache for cache in caches if isinstance(cache, State)]
+    growing = [cache for cache in caches if not isinstance(cache, State)]
+    if not states or not growing:
+        return block
     per_token = max(_page_bytes(cache, model, layout, options, 1) for cache in growing)
     largest = max(state.state_bytes(layout.tensor, model.dtype_bits) for state in states)
     step = 128 if any(isinstance(cache, LatentAttention) for cache in growing) else 16
@@ -169,14 +168,13 @@ def _layers_by_cache(
 
 
 def _one_group(
-    model: ModelShape,
-    layout: Layout,
+    stages: list[tuple[int, int]],
     pages: dict[Cache, int],
     layers: dict[Cache, list[int]],
     block: int,
 ) -> tuple[tuple[Group, ...], tuple[int, ...]]:
     stage_bytes = []
-    for first, end in stage_layers(model.num_layers, layout.pipeline):
+    for first, end in stages:
         stage_bytes.append(
             sum(
                 pages[cache] * sum(first <= layer < end for layer in members)
@@ -187,8 +185,7 @@ def _one_group(
 
 
 def _many_groups(
-    model: ModelShape,
-    layout: Layout,
+    stages: list[tuple[int, int]],
     engine: Engine,
     pages: dict[Cache, int],
     layers: dict[Cache, list[int]],
@@ -211,7 +208,7 @@ def _many_groups(
             groups.append(Group(cache, tokens))
             members_of.append(members[index::number])
     stage_bytes = []
-    for first, end in stage_layers(model.num_layers, layout.pipeline):
+    for first, end in stages:
         widest = max(sum(first <= layer < end for layer in members) for members in members_of)
         stage_bytes.append(widest * page)
     return tuple(groups), tuple(stage_bytes)

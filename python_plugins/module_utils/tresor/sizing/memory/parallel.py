@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ..model.formats import MXFP4
 from ..model.shape import Attention, Kind, ModelShape, Split, Weight
 
 
@@ -98,7 +99,8 @@ def _weight_problem(weight: Weight, layout: Layout) -> str | None:
         return None
     if side % tensor:
         return f"tensor_parallel_size {tensor} does not divide the {side} features of {weight.kind}"
-    group = weight.format.group if weight.format is not None else 0
+    # MXFP4 kernels pad each rank's part, so any division will do.
+    group = 0 if weight.format in (None, MXFP4) else weight.format.group
     cut_columns = weight.split is Split.ROW or (
         weight.split is Split.EXPERT and weight.inner == "cols"
     )

@@ -43,8 +43,8 @@ def allocated(size: int, *, splits: bool) -> int:
     return segment if segment - size <= _MIB else _round_up(size, 512)
 
 
-def rank_size(weight: Weight, layout: Layout, dtype_bits: int) -> int:
-    """Bytes of one weight (all copies) on one rank."""
+def rank_parts(weight: Weight, layout: Layout, engine: Engine, dtype_bits: int) -> tuple[int, int]:
+    """Bytes of one weight (all copies) on one rank: elements, and scales."""
     tensor = layout.tensor
     rows, cols, copies = weight.rows, weight.cols, weight.copies
     if weight.split is Split.COLUMN:
@@ -56,15 +56,17 @@ def rank_size(weight: Weight, layout: Layout, dtype_bits: int) -> int:
     elif weight.split is Split.VOCAB:
         rows = _round_up(rows, 64) // tensor
     elif weight.split is Split.EXPERT:
-        rows, cols, copies = _expert(weight, layout)
-    return weight.size(rows, cols, dtype_bits) * copies
+        rows, cols, copies = _expert(weight, layout, engine)
+    data, scales = weight.parts(rows, cols, dtype_bits)
+    return data * copies, scales * copies
 
 
-def _expert(weight: Weight, layout: Layout) -> tuple[int, int, int]:
+def _expert(weight: Weight, layout: Layout, engine: Engine) -> tuple[int, int, int]:
     """Return rows, columns and copies of an expert's matrix on one rank.
 
     Without expert parallelism the experts are divided over all ranks that share them, data
-    parallel ones included. MXFP4 kernels pad the hidden size to 256 and, per rank, the inner size.
+    parallel ones included. MXFP4 kernels pad the hidden size to 256 and the inner size of a rank to
+    64, since 0.12 to 128.
     """
     rows, cols, copies = weight.rows, weight.cols, weight.copies
     shared = layout.tensor * layout.data
@@ -75,10 +77,11 @@ def _expert(weight: Weight, layout: Layout) -> tuple[int, int, int]:
     elif weight.inner == "cols":
         cols = -(-cols // shared)
     if weight.format is MXFP4:
+        step = 128 if engine.since(12) else 64
         if weight.inner == "rows":
-            rows, cols = _round_up(rows, 64), _round_up(cols, 256)
+            rows, cols = _round_up(rows, step), _round_up(cols, 256)
         elif weight.inner == "cols":
-            rows, cols = _round_up(rows, 256), _round_up(cols, 64)
+            rows, cols = _round_up(rows, 256), _round_up(cols, step)
     return rows, cols, copies
 
 
@@ -105,18 +108,20 @@ def _group_bytes(
     weights: Iterable[Weight], model: ModelShape, layout: Layout, engine: Engine
 ) -> int:
     factors = dict(model.factors)
-    fused: dict[str, float] = {}
+    fused: dict[tuple[str, str], float] = {}
     repeated: dict[str, int] = {}
     for weight in weights:
         tensors = 1 if weight.kind == Kind.EXPERT else weight.copies
         prefix, _, last = weight.module.rpartition(".")
         name = f"{prefix}.{_FUSED.get(last, last)}"
-        size = rank_size(weight, layout, model.dtype_bits) * factors.get(weight.kind, 1.0)
-        fused[name] = fused.get(name, 0.0) + size / tensors
         repeated[name] = tensors
+        parts = rank_parts(weight, layout, engine, model.dtype_bits)
+        for part, size in zip(("data", "scales"), parts, strict=True):
+            scaled = size * factors.get(weight.kind, 1.0) / tensors
+            fused[name, part] = fused.get((name, part), 0.0) + scaled
     return sum(
         allocated(int(size), splits=engine.splits_blocks) * repeated[name]
-        for name, size in fused.items()
+        for (name, _), size in fused.items()
     )
 
 

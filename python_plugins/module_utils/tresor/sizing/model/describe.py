@@ -10,6 +10,7 @@ from typing import Any
 
 from ..errors import ModelError, shown
 from . import catalogue
+from .catalogue.published import from_catalogue
 from .checkpoint import read_directory
 from .config import shape_of
 from .reduced import from_reduced, is_reduced
@@ -69,22 +70,4 @@ def _from_text(text: str, quantization: str | None) -> ModelShape:
 
 @functools.lru_cache(maxsize=512)
 def _from_name(name: str, quantization: str | None) -> ModelShape:
-    found = catalogue.find(name)
-    asked = quantization or found.quantization
-    config = dict(found.config)
-    if asked is not None and "quantization_config" in config and not _same(config, asked):
-        del config["quantization_config"]
-    return shape_of(config, name, quantization=asked)
-
-
-def _same(config: Mapping[str, Any], asked: str) -> bool:
-    """Tell whether a quantization that was asked for is the published checkpoint's own."""
-    method = str(config["quantization_config"].get("quant_method", "")).replace("-", "_")
-    key = asked.strip().lower().replace("-", "_")
-    families = {
-        "fp8": ("fp8", "fp8_block", "fp8_static"),
-        "fbgemm_fp8": ("fp8", "fbgemm_fp8", "fp8_dynamic"),
-        "mxfp4": ("mxfp4",),
-        "compressed_tensors": ("int4_experts_w4a16", "int4", "w4a16", "int4_w4a16"),
-    }
-    return key in families.get(method, (method,))
+    return from_catalogue(catalogue.find(name), name, quantization)

@@ -17,8 +17,9 @@ class Format:
     `row_bits` of scale per output feature; `block` (rows, columns) share `block_bits`;
     `align` (rows, columns) is what the kernel's layout pads the scales to.
     `compute` names the arithmetic the weight is multiplied in: `16`, `fp8`, `int8` or `fp4`.
-    `native_capability` is the first compute capability (x10) that multiplies it natively, and
-    `minimum_capability` the first that runs it at all (weight-only kernels stand in between).
+    `native_capability` is the first compute capability (x10) that multiplies it natively,
+    `minimum_capability` the first that runs it at all (weight-only kernels stand in between), and
+    `maximum_capability` the last. `gone_since` is the minor version of vLLM that dropped it.
     """
 
     name: str
@@ -32,18 +33,23 @@ class Format:
     compute: str = "16"
     native_capability: int = 70
     minimum_capability: int = 70
+    maximum_capability: int = 999
+    gone_since: int = 9999
 
-    def bytes(self, rows: int, cols: int) -> int:
-        """Bytes of one `rows` x `cols` matrix with its scales."""
-        bits = rows * cols * self.bits
+    def data_bytes(self, rows: int, cols: int) -> int:
+        """Bytes of the elements of one `rows` x `cols` matrix."""
+        return int(-(-rows * cols * self.bits // 8))
+
+    def scale_bytes(self, rows: int, cols: int) -> int:
+        """Bytes of its scales and zero points, which are tensors of their own."""
+        bits = rows * self.row_bits
         if self.group:
             padded_rows = _round_up(rows, self.align[0])
             groups = _round_up(-(-cols // self.group), self.align[1])
             bits += padded_rows * groups * self.group_bits
-        bits += rows * self.row_bits
         if self.block_bits:
             bits += -(-rows // self.block[0]) * -(-cols // self.block[1]) * self.block_bits
-        return int(-(-bits // 8))
+        return -(-bits // 8)
 
 
 def _round_up(value: int, multiple: int) -> int:
@@ -98,7 +104,16 @@ MXFP8 = Format(
     native_capability=100,
     minimum_capability=80,
 )
-INT8 = Format("int8_w8a8", 8, row_bits=32, compute="int8", native_capability=75)
+# Blackwell has no INT8 kernels in vLLM (its documentation, "INT8 W8A8").
+INT8 = Format(
+    "int8_w8a8",
+    8,
+    row_bits=32,
+    compute="int8",
+    native_capability=75,
+    minimum_capability=75,
+    maximum_capability=99,
+)
 INT8_WEIGHT = Format("int8_w8a16", 8, row_bits=16)
 AWQ = Format("awq_int4", 4, group=128, group_bits=20, minimum_capability=75)
 GPTQ = Format("gptq_int4", 4, group=128, group_bits=16, minimum_capability=75)
@@ -123,5 +138,5 @@ MXFP4 = Format(
     minimum_capability=80,
 )
 # Blocks of 64 share an 8-bit maximum, and 256 of those a 32-bit one (double quantization).
-BITSANDBYTES = Format("bitsandbytes", 4 + 8 / 64 + 32 / (64 * 256))
-BITSANDBYTES8 = Format("bitsandbytes_int8", 8, row_bits=32)
+BITSANDBYTES = Format("bitsandbytes", 4 + 8 / 64 + 32 / (64 * 256), gone_since=28)
+BITSANDBYTES8 = Format("bitsandbytes_int8", 8, row_bits=32, gone_since=28)

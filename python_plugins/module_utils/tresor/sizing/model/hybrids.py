@@ -361,7 +361,8 @@ def falcon_mamba(fields: Fields) -> Decoder:
             rank=fields.integer("time_step_rank", default=-(-hidden // 16)),
         )
         pattern.add([*mixer, *_norms(hidden, 1)], (cache,))
-    base = Attention(1, 1, 1, 0)
+    # There are no heads; the inner channels are what ranks divide.
+    base = Attention(inner, inner, 1, 0)
     return _finish(fields, "mamba1", pattern, base, dense=inner, moe=None, tied=True)
 
 

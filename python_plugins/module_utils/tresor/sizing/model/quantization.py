@@ -69,11 +69,15 @@ class Rule:
 
 @dataclass(frozen=True)
 class Quantization:
-    """The quantization of a checkpoint; the first matching rule gives a module's format."""
+    """The quantization of a checkpoint; the first matching rule gives a module's format.
+
+    `fp8_cache` says that the checkpoint asks for an fp8 KV cache, which the engine's `auto` obeys.
+    """
 
     name: str
     default: Format | None = None
     rules: tuple[Rule, ...] = ()
+    fp8_cache: bool = False
 
     @property
     def formats(self) -> tuple[Format, ...]:
@@ -253,11 +257,23 @@ def _modelopt(config: Mapping[str, Any]) -> Quantization:
             if name not in known:
                 raise ModelError(f"quantization_config: {shown(module)} has format {shown(name)}")
             mixed.append(Rule((str(module),), known[name][1]))
-        return Quantization("modelopt_mixed", None, (*rules, *mixed))
+        return Quantization("modelopt_mixed", None, (*rules, *mixed), _fp8_cache(body))
     if algorithm not in known:
         raise ModelError(f"quantization_config: ModelOpt format {shown(algorithm)} is not known")
     name, weight_format = known[algorithm]
-    return Quantization(name, weight_format, rules)
+    return Quantization(name, weight_format, rules, _fp8_cache(body))
+
+
+def _fp8_cache(body: Mapping[str, Any]) -> bool:
+    """Tell whether a ModelOpt checkpoint asks for an fp8 KV cache."""
+    scheme = body.get("kv_cache_scheme") or body.get("kv_cache_quant_algo")
+    if isinstance(scheme, Mapping):
+        return (
+            scheme.get("dynamic") is False
+            and scheme.get("num_bits") == 8
+            and scheme.get("type") == "float"
+        )
+    return isinstance(scheme, str) and scheme.lower().startswith("fp8")
 
 
 def _compressed(config: Mapping[str, Any]) -> Quantization:

@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..errors import ModelError, UnknownArchitectureError, listed, shown
+from . import catalogue
+from .catalogue.published import from_catalogue
 from .config import shape_of
 from .shape import ModelShape
 
@@ -60,6 +62,9 @@ def from_reduced(description: Mapping[str, Any], quantization: str | None) -> Mo
             inner, str(description.get("model_id", "config")), quantization=quantization
         )
     name = str(description.get("model_id", "given as numbers"))
+    published = _published(name, inner, quantization)
+    if published is not None:
+        return published
     family = description.get("family")
     if family is None:
         architecture = _by_fields(inner, name)
@@ -81,6 +86,24 @@ def from_reduced(description: Mapping[str, Any], quantization: str | None) -> Mo
     )
     shape_family = family if isinstance(family, str) else None
     return shape_of(config, name, quantization=quantization, family=shape_family)
+
+
+def _published(
+    name: str, numbers: Mapping[str, Any], quantization: str | None
+) -> ModelShape | None:
+    """Return the catalogue's shape of a model whose numbers agree with it.
+
+    The catalogue knows what a reduced description leaves out: vision towers, biases, rotary tables.
+    """
+    try:
+        found = catalogue.find(name)
+    except ModelError:
+        return None
+    text = found.config.get("text_config", found.config)
+    for field in ("hidden_size", "num_hidden_layers", "num_attention_heads", "vocab_size"):
+        if field in numbers and numbers[field] != text.get(field):
+            return None
+    return from_catalogue(found, name, quantization)
 
 
 # The first field that is there decides; (fields, with experts, without).

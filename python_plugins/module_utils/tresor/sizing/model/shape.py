@@ -65,11 +65,15 @@ class Weight:
     inner: str = "rows"
     format: Format | None = None
 
+    def parts(self, rows: int, cols: int, dtype_bits: int) -> tuple[int, int]:
+        """Bytes of elements and of scales of one copy when it is cut to `rows` x `cols`."""
+        if self.format is not None:
+            return self.format.data_bytes(rows, cols), self.format.scale_bytes(rows, cols)
+        return rows * cols * (self.bits or dtype_bits) // 8, 0
+
     def size(self, rows: int, cols: int, dtype_bits: int) -> int:
         """Bytes of one copy when it is cut to `rows` x `cols`."""
-        if self.format is not None:
-            return self.format.bytes(rows, cols)
-        return rows * cols * (self.bits or dtype_bits) // 8
+        return sum(self.parts(rows, cols, dtype_bits))
 
     @property
     def elements(self) -> int:
@@ -229,7 +233,8 @@ class ModelShape:
     """A model as sizing sees it. Build it with `describe`.
 
     Two shapes are equal only if they are the same object, so that they can key a cache cheaply.
-    `rope_elements` counts the tables of rotary positions. `factors` corrects the bytes of a kind of weight to what a checkpoint's headers hold.
+    `rope_elements` counts the tables of rotary positions. `factors` corrects the bytes of a kind
+    of weight to what a checkpoint's headers hold.
     `checkpoint_bytes` is the size of all its tensors, None if they were not read.
     """
 
