@@ -58,9 +58,7 @@ def fullest_within(
 
 
 def _at(work: Work, speed: Speed, request: Request, running: float, budget: float) -> Maximum:
-    parts = filled_step(
-        work, speed, request, max(1.0, running / work.layout.pipeline), budget
-    )
+    parts = filled_step(work, speed, request, max(1.0, running / work.layout.pipeline), budget)
     seconds = parts.total
     rate = running / (seconds * max(1.0, request.output_tokens))
     return Maximum(running=running, step=seconds, rate=rate, parts=parts)
@@ -71,6 +69,4 @@ def _within(
 ) -> bool:
     alone = prefill_seconds(work, speed, request, budget)
     first = alone + 2 * state.step
-    return (
-        state.step * TAIL * 1000 <= limits.itl_ms and first * TAIL * 1000 <= limits.ttft_ms
-    )
+    return state.step * TAIL * 1000 <= limits.itl_ms and first * TAIL * 1000 <= limits.ttft_ms

@@ -30,9 +30,7 @@ def open_loop(
     state = full
     for _ in range(ROUNDS):
         inside = (low + high) / 2
-        state = closed_loop(
-            work, speed, request, max(1.0, inside), slots, budget, arrival_wait=0.5
-        )
+        state = closed_loop(work, speed, request, max(1.0, inside), slots, budget, arrival_wait=0.5)
         if inside / max(state.e2e, 1e-9) < rate:
             low = inside
         else:

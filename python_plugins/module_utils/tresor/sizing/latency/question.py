@@ -139,9 +139,7 @@ def _answer(question: Question, work: Work, speed: Speed, occupancy: float) -> A
             return _saturated(question, state, slots)
         return _steady(question, steady_or_none, slots)
     if question.limits is not None:
-        state = fullest_within(
-            work, speed, request, slots / data, question.budget, question.limits
-        )
+        state = fullest_within(work, speed, request, slots / data, question.budget, question.limits)
         state = replace(state, rate=state.rate * occupancy)
     else:
         state = fullest(work, speed, request, slots / data, question.budget)
@@ -216,9 +214,7 @@ def _saturated(question: Question, state: Maximum, slots: float) -> Answer:
     )
 
 
-def _maximum(
-    question: Question, work: Work, speed: Speed, state: Maximum, slots: float
-) -> Answer:
+def _maximum(question: Question, work: Work, speed: Speed, state: Maximum, slots: float) -> Answer:
     share = question.replicas * question.layout.data
     request = question.request
     return Answer(

@@ -259,9 +259,7 @@ def _layouts(
     yield Layout(tensor, pipeline, data, expert), replicas
 
 
-def _choice(
-    options: Mapping[str, Any], key: str, default: str, allowed: tuple[str, ...]
-) -> str:
+def _choice(options: Mapping[str, Any], key: str, default: str, allowed: tuple[str, ...]) -> str:
     value = options.get(key)
     value = default if value is None else value
     if value not in allowed:

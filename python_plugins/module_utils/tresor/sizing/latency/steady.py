@@ -60,9 +60,7 @@ class Steady:
     parts: Parts
 
 
-def steps_of(
-    work: Work, speed: Speed, request: Request, sequences: float, budget: float
-) -> Steps:
+def steps_of(work: Work, speed: Speed, request: Request, sequences: float, budget: float) -> Steps:
     """Return the steps of a rank with ``sequences`` decoding (of one micro-batch)."""
     start = request.cached_tokens + request.input_tokens
     size, products = decode_load(work, start, request.context)
@@ -75,8 +73,7 @@ def steps_of(
         cache_bytes=size,
         cache_products=products,
         prompt_tokens=tokens,
-        prompt_products=prompt_products(work, request.cached_tokens, request.input_tokens)
-        / slices,
+        prompt_products=prompt_products(work, request.cached_tokens, request.input_tokens) / slices,
         prompts=1.0 / slices,
     )
     # A lone prompt leaves no sequence to decode.
@@ -201,9 +198,7 @@ def closed_loop(
         ttft=ttft + queue,
         ttft_95=ttft + spread + queue * (1 + min(0.5, 1.645 / math.sqrt(max(1.0, running)))),
         e2e=service + queue,
-        e2e_95=service
-        + spread
-        + queue * (1 + min(0.5, 1.645 / math.sqrt(max(1.0, running)))),
+        e2e_95=service + spread + queue * (1 + min(0.5, 1.645 / math.sqrt(max(1.0, running)))),
         rate=rate,
         parts=at.parts,
     )
