@@ -78,7 +78,8 @@ def budget_of(setting: Setting, request: Request) -> Budget:
     pool = pool_of(model, layout, engine, _cache_options(model, engine, request))
     weights = stage_bytes(model, layout, engine)
     last = layout.pipeline - 1
-    outside = 0.0 if engine.cpu else overhead.non_torch(layout, engine, constants)
+    fused = overhead.fuses_all_reduce(layout, engine, card.capability, eager=request.enforce_eager)
+    outside = 0.0 if engine.cpu else overhead.non_torch(layout, engine, constants, fused=fused)
     graphs = 0.0
     if not request.enforce_eager and not engine.cpu and not (model.pooling and not pool.groups):
         graphs = overhead.graphs(model, layout, engine, batch, constants)
