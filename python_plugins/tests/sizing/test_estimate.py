@@ -245,6 +245,60 @@ def test_pipeline_is_limited_by_its_worst_stage() -> None:
     assert answer["kv_cache_tokens"] > ask(vllm_version="0.19.0")["kv_cache_tokens"]
 
 
+@pytest.mark.parametrize(
+    ("options", "fused"),
+    [
+        ({"gpu": "H100"}, True),
+        ({"gpu": "B200"}, True),
+        ({"gpu": "L40S"}, False),
+        ({"gpu": "A100 80GB"}, False),
+        ({"gpu": "H100", "enforce_eager": True}, False),
+        ({"gpu": "H100", "pipeline_parallel_size": 2}, False),
+        ({"gpu": "H100", "pipeline_parallel_size": 2, "vllm_version": "0.32.0"}, True),
+        ({"gpu": "H100", "vllm_version": "0.15.0"}, False),
+    ],
+)
+def test_fused_all_reduce_costs_where_the_engine_uses_it(
+    options: dict[str, Any], fused: bool
+) -> None:
+    asked = {"vllm_version": "0.19.0", "tensor_parallel_size": 2, "max_model_len": 4096, **options}
+    assert (ask(**asked)["non_torch_gib"] > 1) is fused
+
+
+@pytest.mark.parametrize(
+    ("model", "version", "filtered"),
+    [
+        ("Qwen/Qwen3-8B", "0.21.0", True),
+        ("Qwen/Qwen3-8B", "0.22.0", False),
+        ("Qwen/Qwen3-8B-AWQ", "0.22.0", True),
+        (LLAMA_8B, "0.22.0", True),
+        (LLAMA_8B, "0.24.0", False),
+        ("google/gemma-7b", "0.24.0", True),
+        ("google/gemma-7b", "0.28.0", False),
+        ("Qwen/Qwen3-30B-A3B", "0.28.0", True),
+        ("Qwen/Qwen3-Next-80B-A3B-Instruct", "0.28.0", True),
+        ("Qwen/Qwen3-30B-A3B", "0.32.0", False),
+    ],
+)
+def test_second_model_runner_profiles_without_filters(
+    model: str, version: str, filtered: bool
+) -> None:
+    def peak(sequences: int) -> float:
+        answer = ask(
+            model=model,
+            gpu="H200",
+            vllm_version=version,
+            max_num_seqs=sequences,
+            max_num_batched_tokens=1024,
+            max_model_len=1024,
+            tensor_parallel_size=2,
+        )
+        found: float = answer["peak_activation_gib"]
+        return found
+
+    assert (peak(1024) - peak(16) > 1) is filtered
+
+
 def test_explicit_pool_overrides_the_budget() -> None:
     answer = ask(kv_cache_memory_bytes=8 << 30, max_model_len=8192)
     assert answer["available_kv_gib_per_gpu"] == 8
