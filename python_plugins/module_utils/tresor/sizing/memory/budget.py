@@ -47,6 +47,17 @@ class Budget:
     band: float
     resolved: Mapping[str, object] = field(default_factory=dict)
 
+    @property
+    def outside(self) -> float:
+        """Bytes of the card that neither the budget nor the process itself takes."""
+        return self.total - self.context - self.requested
+
+    @property
+    def missing(self) -> float:
+        """Bytes that warm-up lacks after the pool is taken; negative if there is room."""
+        graphs = 0.0 if self.graphs_in_budget else self.graphs
+        return graphs + self.warm_up - self.outside
+
     def error_band(self) -> dict[str, float]:
         """Return the band around the pool: plus and minus GiB, and that as a share of the card."""
         width = self.band * self.total
