@@ -15,7 +15,19 @@ from dataclasses import dataclass
 from typing import Any
 
 from ...errors import ModelError, listed, shown
-from . import deepseek, encoder, google, hybrid, llama, misc, mistral, moe, qwen, qwen_vision
+from . import (
+    deepseek,
+    encoder,
+    google,
+    hybrid,
+    llama,
+    misc,
+    mistral,
+    moe,
+    more,
+    qwen,
+    qwen_vision,
+)
 
 _ENTRIES: Mapping[str, Mapping[str, object]] = {
     **llama.MODELS,
@@ -27,23 +39,26 @@ _ENTRIES: Mapping[str, Mapping[str, object]] = {
     **moe.MODELS,
     **hybrid.MODELS,
     **misc.MODELS,
+    **more.MODELS,
     **encoder.MODELS,
 }
 
 # How a name says that it is a quantized copy: the pattern, and the quantization it stands for.
 _QUANTIZED: tuple[tuple[str, str], ...] = (
+    (r"-(unsloth-)?bnb-4bit", "bitsandbytes"),
     (r"-fp8-dynamic", "fp8_dynamic"),
     (r"-fp8-block", "fp8_block"),
     (r"[-.]fp8(-kv)?", "fp8"),
+    (r"-gptq-int8", "gptq_int8"),
+    (r"-int4-autoround|-autoround(-int4)?", "gptq_int4"),
     (r"-quantized\.w8a8|-int8|-w8a8", "int8_w8a8"),
     (r"-quantized\.w8a16|-w8a16", "int8_w8a16"),
     (r"-quantized\.w4a16|-w4a16(-g128)?", "int4_w4a16"),
     (r"-awq(-int4|-4bit)?", "awq_int4"),
     (r"-gptq(-int4|-4bit)?", "gptq_int4"),
-    (r"-gptq-int8", "gptq_int8"),
+    (r"-int4|-4bit", "int4_w4a16"),
     (r"-nvfp4(a16)?|-fp4", "nvfp4"),
     (r"-mxfp4", "mxfp4"),
-    (r"-(unsloth-)?bnb-4bit", "bitsandbytes"),
 )
 _TUNED = re.compile(
     r"-(instruct|it|chat|base|hf|pt|thinking|reasoning|bf16|fp16|v\d+(\.\d+)*|\d{4})$"
@@ -71,7 +86,20 @@ def _index() -> Mapping[str, str]:
     for name, entry in _ENTRIES.items():
         for alias in (name, *_aliases(entry)):
             index[_key(alias)] = name
+    # Shortened names lead on only where they mean one model.
+    shortened: dict[str, set[str]] = {}
+    for key, name in index.items():
+        shortened.setdefault(_untuned(key), set()).add(name)
+    for key, found in shortened.items():
+        if len(found) == 1:
+            index.setdefault(key, next(iter(found)))
     return index
+
+
+def _untuned(key: str) -> str:
+    while _TUNED.search(key):
+        key = _TUNED.sub("", key)
+    return key
 
 
 def _aliases(entry: Mapping[str, object]) -> list[str]:
@@ -100,9 +128,13 @@ def find(name: str) -> Found:
                 break
     while key not in index and _TUNED.search(key):
         key = _TUNED.sub("", key)
+    if implied == "fp8" and name.lower().startswith("qwen/"):
+        # The publisher's own FP8 copies have scales per block.
+        implied = "fp8_block"
     if key not in index:
         near = difflib.get_close_matches(_key(name), list(index), n=5, cutoff=0.5)
-        hint = f"near names: {listed(index[one] for one in near)}" if near else ""
+        names_near = dict.fromkeys(index[one] for one in near)
+        hint = f"near names: {listed(names_near)}" if near else ""
         raise ModelError(
             f"model {shown(name)} is not in the catalogue"
             f"{'; ' + hint if hint else ''}; give a directory with config.json or the config itself"

@@ -177,6 +177,20 @@ MODELS: dict[str, Config] = {
         },
         aliases=["Kimi-VL-A3B-Thinking", "Kimi-VL-A3B-Thinking-2506"],
     ),
+    "moonshotai/Kimi-K2.5": vision(
+        "KimiK25ForConditionalGeneration",
+        "kimi_k25",
+        _kimi_k2(262144),
+        {
+            "vt_hidden_size": 1152,
+            "vt_num_hidden_layers": 27,
+            "vt_num_attention_heads": 16,
+            "vt_intermediate_size": 4304,
+            "patch_size": 14,
+            "init_pos_emb_height": 64,
+        },
+        quantization_config=_INT4_EXPERTS,
+    ),
     "zai-org/GLM-5": dense(
         "GlmMoeDsaForCausalLM",
         6144,

@@ -37,6 +37,8 @@ MODELS: dict[str, Config] = {
     "intfloat/multilingual-e5-base": _encoder(_XLM, 768, 12, 12, 3072, 250002, 514),
     "intfloat/multilingual-e5-small": _encoder(_BERT, 384, 12, 12, 1536, 250037, 512),
     "sentence-transformers/all-MiniLM-L6-v2": _encoder(_BERT, 384, 6, 12, 1536, 30522, 512),
+    "Snowflake/snowflake-arctic-embed-l": _encoder(_BERT, 1024, 24, 16, 4096, 30522, 512),
+    "Snowflake/snowflake-arctic-embed-l-v2.0": _encoder(_XLM, 1024, 24, 16, 4096, 250002, 8194),
     "answerdotai/ModernBERT-base": _encoder("ModernBertModel", 768, 22, 12, 1152, 50368, 8192),
     "answerdotai/ModernBERT-large": _encoder("ModernBertModel", 1024, 28, 16, 2624, 50368, 8192),
 }

@@ -30,6 +30,24 @@ def _granite4(
 
 
 MODELS: dict[str, Config] = {
+    "nvidia/Nemotron-H-8B-Base-8K": dense(
+        "NemotronHForCausalLM",
+        4096,
+        52,
+        32,
+        8,
+        21504,
+        131072,
+        8192,
+        head_dim=128,
+        hybrid_override_pattern="M-M-M-M*-M-M-M-M-M*-M-M-M-M-M*-M-M-M-M-M*-M-M-M-M-M-",
+        mamba_num_heads=128,
+        mamba_head_dim=64,
+        n_groups=8,
+        ssm_state_size=128,
+        conv_kernel=4,
+        chunk_size=128,
+    ),
     "nvidia/NVIDIA-Nemotron-Nano-9B-v2": dense(
         "NemotronHForCausalLM",
         4480,

@@ -13,6 +13,11 @@ _TOWER: Config = {
     "image_size": 1540,
     "patch_size": 14,
 }
+_FP8: Config = {
+    "quant_method": "fp8",
+    "activation_scheme": "static",
+    "modules_to_not_convert": ["vision_tower", "multi_modal_projector", "lm_head"],
+}
 _SMALL_3 = dense(_M, 5120, 40, 32, 8, 32768, 131072, 131072, head_dim=128)
 
 
@@ -27,7 +32,23 @@ def _seeing(*aliases: str) -> Config:
     )
 
 
+def _ministral(size: tuple[int, int, int, int, int], *aliases: str, tied: bool = False) -> Config:
+    return vision(
+        "Mistral3ForConditionalGeneration",
+        "mistral3",
+        dense(_M, *size, 131072, 262144, head_dim=128, tie_word_embeddings=tied),
+        _TOWER,
+        spatial_merge_size=2,
+        quantization_config=_FP8,
+        aliases=list(aliases),
+    )
+
+
 MODELS: dict[str, Config] = {
+    "mistralai/Ministral-3-3B-Instruct-2512": _ministral((3072, 26, 32, 8, 9216), tied=True),
+    "mistralai/Ministral-3-8B-Instruct-2512": _ministral((4096, 34, 32, 8, 14336)),
+    "mistralai/Ministral-3-14B-Instruct-2512": _ministral((5120, 40, 32, 8, 16384)),
+    "mistralai/Devstral-Small-2-24B-Instruct-2512": _ministral((5120, 40, 32, 8, 32768)),
     "mistralai/Mistral-7B-v0.1": dense(
         _M,
         4096,

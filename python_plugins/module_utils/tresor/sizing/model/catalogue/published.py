@@ -17,6 +17,8 @@ def from_catalogue(found: Found, name: str, quantization: str | None) -> ModelSh
     checkpoint's own, unless they are the same.
     """
     asked = quantization or found.quantization
+    if quantization == "fp8" and found.quantization == "fp8_block":
+        asked = found.quantization
     config = dict(found.config)
     if asked is not None and "quantization_config" in config and not _same(config, asked):
         del config["quantization_config"]

@@ -46,6 +46,9 @@ _32B = (5120, 64, 40, 8, 27648)
 _72B = (8192, 80, 64, 8, 29568)
 
 MODELS: dict[str, Config] = {
+    "Qwen/Qwen1.5-7B": _q2((4096, 32, 32, 32, 11008), 151936),
+    "Qwen/Qwen1.5-14B": _q2((5120, 40, 40, 40, 13696), 152064),
+    "Qwen/Qwen1.5-32B": _q2((5120, 64, 40, 8, 27392), 152064),
     "Qwen/Qwen2-0.5B": _q2(_0B5, 151936, 131072, tie_word_embeddings=True),
     "Qwen/Qwen2-1.5B": _q2(_1B5, 151936, 131072, tie_word_embeddings=True),
     "Qwen/Qwen2-7B": _q2(_7B, 152064, 131072),
@@ -109,10 +112,17 @@ MODELS: dict[str, Config] = {
     "Qwen/Qwen3-14B": _q3((5120, 40, 40, 8, 17408)),
     "Qwen/Qwen3-32B": _q3((5120, 64, 64, 8, 25600)),
     "Qwen/Qwen3-Embedding-0.6B": _q3(
-        (1024, 28, 16, 8, 3072), tie_word_embeddings=True, context=32768
+        (1024, 28, 16, 8, 3072),
+        tie_word_embeddings=True,
+        context=32768,
+        aliases=["Qwen3-Reranker-0.6B"],
     ),
-    "Qwen/Qwen3-Embedding-4B": _q3((2560, 36, 32, 8, 9728), context=40960),
-    "Qwen/Qwen3-Embedding-8B": _q3((4096, 36, 32, 8, 12288), context=40960),
+    "Qwen/Qwen3-Embedding-4B": _q3(
+        (2560, 36, 32, 8, 9728), context=40960, aliases=["Qwen3-Reranker-4B"]
+    ),
+    "Qwen/Qwen3-Embedding-8B": _q3(
+        (4096, 36, 32, 8, 12288), context=40960, aliases=["Qwen3-Reranker-8B"]
+    ),
     "Qwen/Qwen3-30B-A3B": _moe((2048, 48, 32, 4, 6144), 128, 768),
     "Qwen/Qwen3-30B-A3B-Instruct-2507": _moe(
         (2048, 48, 32, 4, 6144),
