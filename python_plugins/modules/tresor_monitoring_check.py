@@ -22,6 +22,11 @@ options:
     description: The hosts of the plan, C(tresor_plan.hosts).
     type: dict
     required: true
+  vector_form:
+    description: Form of the vector database, C(tresor_plan.site.vector.form).
+    type: str
+    choices: [lite, standalone]
+    required: true
   prometheus_port:
     description: Port of Prometheus.
     type: int
@@ -70,6 +75,7 @@ EXAMPLES = r"""
   tresor_monitoring_check:
     host: ops1
     hosts: "{{ tresor_plan.hosts }}"
+    vector_form: "{{ tresor_plan.site.vector.form }}"
 """
 
 RETURN = r"""
@@ -98,6 +104,7 @@ def argument_spec() -> dict[str, Any]:
     return {
         "host": {"type": "str", "required": True},
         "hosts": {"type": "dict", "required": True},
+        "vector_form": {"type": "str", "choices": ["lite", "standalone"], "required": True},
         "prometheus_port": {"type": "int", "default": 9090},
         "alertmanager_port": {"type": "int", "default": 9093},
         "journal_identifier": {"type": "str", "default": "tresor-alert"},
@@ -134,7 +141,7 @@ def main() -> None:
             name: Endpoint(own["fqdn"], address, options[f"{name}_port"])
             for name in ("prometheus", "alertmanager")
         }
-        expected = expected_targets(hosts, host)
+        expected = expected_targets(hosts, host, options["vector_form"])
     except (KeyError, TypeError, AttributeError) as error:
         module.fail_json(msg=f"the plan's hosts do not describe {host}: {error!r}")
     try:

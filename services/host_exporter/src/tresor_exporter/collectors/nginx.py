@@ -20,6 +20,9 @@ from tresor_exporter.tally import Tally
 EDGES: Final = (0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 3.0, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0)
 """Upper edges in seconds; 0.5 and 3 are those that service levels name."""
 
+SHOWN_FROM_ZERO: Final = (200, 500, 502, 503, 504)
+"""Statuses shown before they happen: ``rate()`` sees no step of a counter that begins with it."""
+
 
 @dataclass(frozen=True)
 class Request:
@@ -72,7 +75,9 @@ class RequestCounts:
 
     def __init__(self, endpoints: Mapping[str, str]) -> None:
         self._endpoints = endpoints
-        self.requests: dict[tuple[str, int], int] = {}
+        names = sorted({*endpoints.values(), OTHER})
+        self.requests = {(name, status): 0 for name in names for status in SHOWN_FROM_ZERO}
+        # An empty histogram would only give percentiles that are no number.
         self.durations: dict[str, _Durations] = {}
 
     def add(self, line: bytes) -> bool:
@@ -106,7 +111,8 @@ class RequestCounts:
             if len(buckets) != len(entry.buckets):
                 raise ValueError("counted with other edges")
             entry.buckets, entry.sum = [int(count) for count in buckets], float(total)
-        self.requests, self.durations = requests, durations
+        self.requests.update(requests)
+        self.durations = durations
 
 
 class NginxCollector:
