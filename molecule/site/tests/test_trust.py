@@ -11,19 +11,9 @@ from testinfra.host import Host
 
 HOSTS = ("bastion", "gateway1", "gpu1", "vector1", "ops1")
 COMPANY_TIME = {"198.51.100.130", "2001:db8:52::130"}
-BUSY = 5
 
 Connect = Callable[[str], Host]
-
-
-def tresor(bastion: Host, arguments: str) -> tuple[int, str]:
-    """Run the operator's command; wait while another run (the renewal) holds the lock."""
-    for _ in range(20):
-        done = bastion.run(f"tresor {arguments}")
-        if done.rc != BUSY:
-            break
-        time.sleep(3)
-    return done.rc, done.stdout + done.stderr
+Tresor = Callable[[str], tuple[int, str]]
 
 
 # --- names and time
@@ -97,8 +87,10 @@ def store_answer(host: Host, certificate: str, key: str) -> str:
     return host.check_output(f"{command} --cert {certificate} --key {key}")
 
 
-def test_revoked_certificate_is_refused_and_its_host_gets_a_new_one(connect: Connect) -> None:
-    bastion, host = connect("bastion"), connect("vector1")
+def test_revoked_certificate_is_refused_and_its_host_gets_a_new_one(
+    connect: Connect, tresor: Tresor
+) -> None:
+    host = connect("vector1")
     host.check_output(
         "install -d -m 0700 /run/revoked && cp -p /etc/tresor/pki/host.* /run/revoked/"
     )
@@ -107,7 +99,7 @@ def test_revoked_certificate_is_refused_and_its_host_gets_a_new_one(connect: Con
     serial = host.check_output("openssl x509 -in /run/revoked/host.crt -noout -serial").split("=")[
         1
     ]
-    rc, said = tresor(bastion, f"run operate/revoke.yml -- -e tresor_revoke_serials={serial}")
+    rc, said = tresor(f"run operate/revoke.yml -- -e tresor_revoke_serials={serial}")
     assert rc == 0, said
     try:
         assert store_answer(host, *old) == "400"
@@ -117,8 +109,8 @@ def test_revoked_certificate_is_refused_and_its_host_gets_a_new_one(connect: Con
         host.check_output("rm -r /run/revoked")
 
 
-def test_revoking_what_was_never_issued_is_refused(connect: Connect) -> None:
-    rc, said = tresor(connect("bastion"), "run operate/revoke.yml -- -e tresor_revoke_hosts=gpu99")
+def test_revoking_what_was_never_issued_is_refused(tresor: Tresor) -> None:
+    rc, said = tresor("run operate/revoke.yml -- -e tresor_revoke_hosts=gpu99")
     assert rc != 0
     assert "gpu99: this authority never issued" in said
 
@@ -128,6 +120,7 @@ def test_revoking_what_was_never_issued_is_refused(connect: Connect) -> None:
 
 def test_backup_opens_for_its_recipient_and_a_damaged_one_is_refused(
     connect: Connect,
+    tresor: Tresor,
 ) -> None:
     bastion = connect("bastion")
     work = "/run/backup-test"
@@ -140,7 +133,7 @@ def test_backup_opens_for_its_recipient_and_a_damaged_one_is_refused(
         {"site_backup_recipients": [f"{work}/safe.pem"], "site_backup_directory": f"{work}/backups"}
     )
     try:
-        rc, said = tresor(bastion, f"run operate/backup.yml -- -e '{given}'")
+        rc, said = tresor(f"run operate/backup.yml -- -e '{given}'")
         assert rc == 0, said
         (backup,) = bastion.check_output(f"ls -d {work}/backups/2*").split()
         opened = f"openssl cms -decrypt -binary -inform DER -in {backup}/part-0001.cms"
@@ -152,13 +145,13 @@ def test_backup_opens_for_its_recipient_and_a_damaged_one_is_refused(
             f"run operate/restore.yml -- --check -e tresor_restore_backup={backup}"
             f" -e tresor_restore_key={work}/safe.key -e tresor_restore_site="
         )
-        rc, said = tresor(bastion, f"{restore}lab")
+        rc, said = tresor(f"{restore}lab")
         assert rc == 0, said
-        rc, said = tresor(bastion, f"{restore}other")
+        rc, said = tresor(f"{restore}other")
         assert rc != 0
         assert "backup of the site 'lab'" in said
         bastion.check_output(f"printf x | dd of={backup}/part-0001.cms bs=1 seek=3000 conv=notrunc")
-        rc, said = tresor(bastion, f"{restore}lab")
+        rc, said = tresor(f"{restore}lab")
         assert rc != 0
         assert "damaged" in said
     finally:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import math
 from bisect import bisect_left
@@ -12,7 +11,7 @@ from typing import Any, Final
 
 from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily, Metric
 
-from tresor_exporter.errors import CollectorError
+from tresor_exporter.collectors.log import LogCollector
 from tresor_exporter.schema import OTHER, Nginx
 from tresor_exporter.state import StateFile
 from tresor_exporter.tally import Tally
@@ -115,30 +114,17 @@ class RequestCounts:
         self.durations = durations
 
 
-class NginxCollector:
+class NginxCollector(LogCollector):
     """``tresor_nginx_*``."""
 
     name = "nginx"
 
     def __init__(self, config: Nginx, state: StateFile) -> None:
         self._counts = RequestCounts(config.endpoints)
-        self._tally = Tally(config.log, state, self._counts)
+        super().__init__(Tally(config.log, state, self._counts))
 
-    def begin(self) -> None:
-        """Take up the log now, so that the first scrape counts from the start of the service."""
-        # A log that cannot be read is the first scrape's to tell.
-        with contextlib.suppress(CollectorError):
-            self._tally.update()
-
-    def collect(self) -> Iterator[Metric]:
-        """Read on and yield the counters, also when there was nothing to read."""
-        try:
-            self._tally.update()
-        finally:
-            # What is known stays visible while the log cannot be read.
-            yield from self._families()
-
-    def _families(self) -> Iterator[Metric]:
+    def families(self) -> Iterator[Metric]:
+        """Yield requests and durations."""
         requests = CounterMetricFamily(
             "tresor_nginx_requests",
             "Requests that NGINX answered",
@@ -155,8 +141,3 @@ class NginxCollector:
         for endpoint, entry in sorted(self._counts.durations.items()):
             durations.add_metric([endpoint], entry.cumulative(), entry.sum)
         yield durations
-        yield CounterMetricFamily(
-            "tresor_nginx_log_lines_rejected",
-            "Lines of the log that make no sense",
-            value=self._tally.rejected,
-        )
