@@ -78,9 +78,12 @@ def test_every_host_has_a_current_list_of_what_was_revoked(connect: Connect, nam
     assert int(end) > time.time() + 86400
 
 
-def store_answer(host: Host, certificate: str, key: str) -> str:
-    """Return the store's status for a client with this certificate."""
-    url = "https://bastion1.site.example:8443/apt/debian-12/dists/site/Release"
+STORE = "https://bastion1.site.example:8443/apt/debian-13/dists/site/Release"
+METRICS = "https://ops1.site.example:9100/node"
+
+
+def answer(host: Host, url: str, certificate: str, key: str) -> str:
+    """Return the status for a client with this certificate."""
     command = (
         f"curl -s -o /dev/null -w '%{{http_code}}' -m 10 --cacert /etc/tresor/pki/ca.crt {url}"
     )
@@ -90,20 +93,21 @@ def store_answer(host: Host, certificate: str, key: str) -> str:
 def test_revoked_certificate_is_refused_and_its_host_gets_a_new_one(
     connect: Connect, tresor: Tresor
 ) -> None:
-    host = connect("vector1")
+    host = connect("ops1")
     host.check_output(
         "install -d -m 0700 /run/revoked && cp -p /etc/tresor/pki/host.* /run/revoked/"
     )
     old = ("/run/revoked/host.crt", "/run/revoked/host.key")
-    assert store_answer(host, *old) == "200"
+    assert [answer(host, url, *old) for url in (STORE, METRICS)] == ["200", "200"]
     serial = host.check_output("openssl x509 -in /run/revoked/host.crt -noout -serial").split("=")[
         1
     ]
     rc, said = tresor(f"run operate/revoke.yml -- -e tresor_revoke_serials={serial}")
     assert rc == 0, said
     try:
-        assert store_answer(host, *old) == "400"
-        assert store_answer(host, "/etc/tresor/pki/host.crt", "/etc/tresor/pki/host.key") == "200"
+        assert [answer(host, url, *old) for url in (STORE, METRICS)] == ["400", "400"]
+        own = ("/etc/tresor/pki/host.crt", "/etc/tresor/pki/host.key")
+        assert [answer(host, url, *own) for url in (STORE, METRICS)] == ["200", "200"]
         assert host.run("apt-get update").rc == 0
     finally:
         host.check_output("rm -r /run/revoked")
