@@ -45,6 +45,9 @@ test-single-node: need-root setup  ## slow: the whole site on one server beside 
 	python -m stages single-node
 	python -m stages destroy
 
+test-removal: need-root setup  ## slow: on a converged lab, services switched off are gone and come back whole
+	python -m stages removal
+
 test-renewal: need-root setup  ## some minutes: short certificates renewed by timer, on a lab that is up
 	python -m stages renewal
 

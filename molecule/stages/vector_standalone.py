@@ -119,11 +119,11 @@ def _verify_checks() -> int:
     }  # fmt: skip
     ansible = '"$(dirname "$(readlink -f "$(command -v tresor)")")/ansible"'
     call = f"exec {ansible} bastion1 --become -m tresor_vector_check -a '{json.dumps(options)}'"
+    as_json = ("ANSIBLE_LOAD_CALLBACK_PLUGINS=1", "ANSIBLE_STDOUT_CALLBACK=ansible.posix.json")
     said = output(
-        on_host("bastion", "env", "ANSIBLE_LOAD_CALLBACK_PLUGINS=1", "ANSIBLE_STDOUT_CALLBACK=ansible.posix.json",
-                "sh", "-c", f"cd {_DISTRIBUTION} && {call}"),
+        on_host("bastion", "env", *as_json, "sh", "-c", f"cd {_DISTRIBUTION} && {call}"),
         what="run verify's checks of the vector database",
-    )  # fmt: skip
+    )
     result = json.loads(said)["plays"][0]["tasks"][0]["hosts"]["bastion1"]
     failed = [check for check in result["checks"] if not check["ok"]]
     if failed or not result["checks"]:
