@@ -13,12 +13,12 @@ from stages.shell import StageError, on_host, output
 
 _SWITCHES: Final = (
     "alertmanager", "certificate_renewal", "host_exporter", "metrics_endpoint", "milvus",
-    "node_exporter", "prometheus", "siem_forward", "site_backup", "vector_client",
+    "node_exporter", "prometheus", "siem_forward", "vector_client",
 )  # fmt: skip
 _OFF: Final = ("-e", json.dumps({f"{role}_enabled": False for role in _SWITCHES}))
 _UNITS: Final = (
     "tresor-alert", "tresor-clock", "tresor-exporter", "tresor-metrics", "tresor-milvus",
-    "tresor-node-exporter", "tresor-prometheus", "tresor-siem", "tresor-renew", "tresor-backup",
+    "tresor-node-exporter", "tresor-prometheus", "tresor-siem", "tresor-renew",
 )  # fmt: skip
 """What the names of those roles' units begin with."""
 _PORTS: Final = frozenset(
