@@ -38,7 +38,10 @@ def test_release_finds_its_collections_and_the_site_inventory(tmp_path: Path) ->
     config = ConfigManager(str(shutil.copy(ROOT / "ansible.cfg", distribution)))
     collections = config.get_config_value("COLLECTIONS_PATHS")
     assert str(tmp_path / "tree" / "collections") in collections
-    assert config.get_config_value("DEFAULT_HOST_LIST") == ["/etc/tresor/inventory/hosts.yml"]
+    assert config.get_config_value("DEFAULT_HOST_LIST") == [
+        "/etc/tresor/inventory/hosts.yml",
+        str(distribution / "inventories" / "no_site.yml"),
+    ]
     assert config.get_config_value("DOC_FRAGMENT_PLUGIN_PATH") == [
         str(distribution / "python_plugins" / "doc_fragments")
     ]

@@ -1,0 +1,53 @@
+"""What is expected of each constant before any figure is seen, and how far it may move.
+
+Bases come from what kernels are known to reach of a data sheet; factors for an engine, a card or a
+protocol start at 1 and are held near it, so that few figures cannot carry one far (shrinkage).
+"""
+
+from __future__ import annotations
+
+from math import log
+
+Prior = tuple[float, float]
+
+BASES: dict[str, Prior] = {
+    "bandwidth": (log(0.85), 0.10),
+    "cache": (log(0.70), 0.20),
+    "compute": (log(0.60), 0.20),
+    "attention": (log(0.40), 0.40),
+    "layer_us": (log(70), 0.70),
+    "sequence_us": (log(20), 0.50),
+    "request_us": (log(2000), 1.00),
+    "link": (log(0.60), 0.40),
+    "link_us": (log(20), 0.70),
+    "expert": (log(0.45), 0.40),
+    "expert_read": (log(0.80), 0.15),
+    "balance": (log(0.60), 0.40),
+    "occupancy": (log(0.92), 0.05),
+}
+ENGINES = ("vllm_old", "vllm_new", "tensorrt_llm_old", "tensorrt_llm_new", "mlperf")
+CARDS = ("ampere", "hopper", "ada", "blackwell")
+FACTORS: tuple[tuple[str, tuple[str, ...], float], ...] = (
+    ("bandwidth", CARDS, 0.07),
+    ("cache", (*CARDS, "vllm_old", "tensorrt_llm_old"), 0.15),
+    ("compute", ("fp8", "fp4", "weight_only", "narrow"), 0.15),
+    ("compute", (*CARDS, "vllm", "tensorrt_llm", "mlperf", "maximum"), 0.15),
+    ("attention", ("ampere", "hopper", "vllm", "tensorrt_llm"), 0.20),
+    ("layer_us", (*CARDS, *ENGINES), 0.25),
+    ("sequence_us", ENGINES, 0.35),
+    ("expert", ("maximum", "mlperf"), 0.40),
+    ("link_us", ("nvlink", "pcie", "vllm_old", "tensorrt_llm_old"), 0.30),
+    ("occupancy", ("vllm", "mlperf_interactive"), 0.10),
+)
+# Not fitted, for want of figures: eager mode launches every kernel of a layer on its own; a link
+# between nodes adds its round trip to each collective.
+FIXED: dict[str, float] = {"layer_us/eager": log(2.0), "link_us/network": log(2.0)}
+
+
+def priors() -> dict[str, Prior]:
+    """Return the mean and the standard deviation of every constant's logarithm."""
+    table = dict(BASES)
+    for quantity, names, deviation in FACTORS:
+        for name in names:
+            table[f"{quantity}/{name}"] = (0.0, deviation)
+    return table

@@ -1,0 +1,50 @@
+"""A service that requests reach at a rate, whatever is in it: Poisson arrivals, a bounded house."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from typing import Final
+
+from .steady import Request, Steady, closed_loop
+from .step import Speed
+from .work import Work
+
+ROUNDS: Final = 60
+# A service this close to its capacity has no steady state worth promising.
+FULL: Final = 0.98
+
+
+def open_loop(
+    work: Work, speed: Speed, request: Request, rate: float, slots: float, budget: float
+) -> Steady | None:
+    """Return the steady state at ``rate`` requests a second, None if they pile up.
+
+    The number in the house follows Little's law; all slots taken, a request waits as in a queue
+    with that many servers (Erlang's formula in the form of Sakasegawa's approximation).
+    """
+    full = closed_loop(work, speed, request, slots, slots, budget)
+    if rate >= full.rate * FULL:
+        return None
+    low, high = 0.0, slots
+    state = full
+    for _ in range(ROUNDS):
+        inside = (low + high) / 2
+        state = closed_loop(work, speed, request, max(1.0, inside), slots, budget, arrival_wait=0.5)
+        if inside / max(state.e2e, 1e-9) < rate:
+            low = inside
+        else:
+            high = inside
+        if high - low < 1e-3 * slots:
+            break
+    load = rate / full.rate
+    wait = load ** (math.sqrt(2 * (slots + 1)) - 1) / (slots * (1 - load)) * full.e2e
+    late = wait * -math.log(0.05)
+    return replace(
+        state,
+        ttft=state.ttft + wait,
+        ttft_95=state.ttft_95 + late,
+        e2e=state.e2e + wait,
+        e2e_95=state.e2e_95 + late,
+        rate=rate,
+    )

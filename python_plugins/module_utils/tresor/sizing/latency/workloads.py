@@ -1,0 +1,72 @@
+"""The MLPerf Inference workloads for language models: mean lengths and latency limits.
+
+Limits are those of the load generator's configuration (99th percentile; time to the first token
+and time per further token, in milliseconds). Lengths are the means over each benchmark's data set
+that its documentation states; where it states none, ``assumed`` is true.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Final
+
+
+@dataclass(frozen=True)
+class Limits:
+    """99th-percentile limits in milliseconds."""
+
+    ttft_ms: float
+    itl_ms: float
+
+
+@dataclass(frozen=True)
+class Workload:
+    """One benchmark: its model, mean prompt and answer in tokens, and its limits."""
+
+    model: str
+    input_tokens: float
+    output_tokens: float
+    server: Limits
+    interactive: Limits | None
+    assumed: bool = False
+
+
+_WORKLOADS: Final = {
+    # OpenOrca; the answer's mean is the reference's tokens per sample.
+    "llama270b": Workload(
+        "meta-llama/Llama-2-70b-hf", 294, 294, Limits(2000, 200), Limits(450, 40)
+    ),
+    # CNN/DailyMail, answers of at most 128 tokens.
+    "llama318b": Workload("meta-llama/Llama-3.1-8B", 778, 73, Limits(2000, 100), Limits(500, 30)),
+    # LongBench, LongDataCollections, Ruler and GovReport.
+    "llama31405b": Workload(
+        "meta-llama/Llama-3.1-405B", 9400, 685, Limits(6000, 175), Limits(4500, 80)
+    ),
+    # OpenOrca, GSM8K and MBXP: the answer's mean is stated, the prompt's is not.
+    "mixtral8x7b": Workload(
+        "mistralai/Mixtral-8x7B-v0.1", 275, 146, Limits(2000, 200), None, assumed=True
+    ),
+    # Mathematics and code with answers of up to 20 000 tokens.
+    "deepseekr1": Workload(
+        "deepseek-ai/DeepSeek-R1", 800, 3886, Limits(2000, 80), Limits(1500, 15)
+    ),
+    # Summaries of papers: the answer's mean is stated, the prompt's is that of such a paper.
+    "gptoss120b": Workload(
+        "openai/gpt-oss-120b", 4000, 1278, Limits(3000, 80), Limits(2000, 15), assumed=True
+    ),
+}
+
+
+def workload_of(model: str) -> Workload | None:
+    """Return the benchmark that uses a model of that name, or None.
+
+    Reads ``llama2-70b-99.9`` (MLPerf's name with an accuracy target) and Hugging Face's names.
+    """
+    name = model.lower().rpartition("/")[2]
+    name = re.sub(r"-99(\.9)?$", "", name)
+    plain = re.sub(r"[^a-z0-9]", "", name).replace("meta", "")
+    for key, workload in _WORKLOADS.items():
+        if plain.startswith(key):
+            return workload
+    return None
