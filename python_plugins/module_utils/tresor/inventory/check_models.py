@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from ..placement.values import FULL_SHARE
 from .document import KeyPath
 from .problems import Problem, one_of
-from .sources import Sources, indexed, mapping, number, text, texts
+from .sources import Sources, indexed, mapping, number, sequence, text, texts
 from .vllm_arguments import argument_fault, environment_fault
 
 
@@ -92,34 +93,70 @@ def _gpus(sources: Sources, index: int, model: Mapping[str, Any]) -> Iterator[Pr
     device = mapping(model.get("engine")).get("device")
     spread = mapping(model.get("parallelism"))
     tensor, pipeline = number(spread.get("tensor")), number(spread.get("pipeline"))
+    if spread.get("tensor") == "auto" and pipeline is not None:
+        yield from _auto(sources, index, model)
+        return
     if tensor is None or pipeline is None:
         return
     for position, placement in indexed(model.get("placement")):
         path: KeyPath = (index, "placement", position, "gpus")
         gpus = placement.get("gpus")
+        yield from _replicas(sources, (index, "placement", position), placement)
         if device == "cpu" and gpus is not None:
             fix = "remove gpus, or write device: cuda"
             yield sources.problem("models", path, "belongs to device cuda only", fix)
-        elif device == "cuda" and not isinstance(gpus, list):
-            fix = f"write gpus: with {tensor * pipeline} indexes, such as [0]"
+        elif device == "cuda" and gpus is None:
+            fix = f"write gpus: with {tensor * pipeline} indexes, such as [0], or gpus: auto"
             yield sources.problem("models", path, "missing key", fix)
         elif device == "cuda" and isinstance(gpus, list) and len(gpus) != tensor * pipeline:
             wrong = f"parallelism {tensor} x {pipeline} needs {tensor * pipeline} GPUs"
             yield sources.problem("models", path, wrong, "write as many indexes")
         for host in placed_hosts(sources, placement):
-            count = number(sources.hosts.hosts[host].variables.get("tresor_gpus"))
-            worst = max((gpu for gpu in gpus or () if isinstance(gpu, int)), default=-1)
+            variables = sources.hosts.hosts[host].variables
+            stated = mapping(variables.get("tresor_hardware")).get("gpus")
+            count = number(stated if stated is not None else variables.get("tresor_gpus"))
+            worst = max((gpu for gpu in sequence(gpus) if isinstance(gpu, int)), default=-1)
             if isinstance(gpus, list) and count is not None and worst >= count:
-                wrong = f"the host {host} has {count} GPUs (tresor_gpus)"
+                wrong = f"the host {host} has {count} GPUs"
                 yield sources.problem("models", path, wrong, f"write indexes below {count}")
+
+
+def _auto(sources: Sources, index: int, model: Mapping[str, Any]) -> Iterator[Problem]:
+    """The planner chooses how many GPUs, so it must choose which, too."""
+    cpu = mapping(model.get("engine")).get("device") == "cpu"
+    if cpu:
+        path: KeyPath = (index, "parallelism", "tensor")
+        yield sources.problem("models", path, "belongs to device cuda only", "write 1")
+    for position, placement in indexed(model.get("placement")):
+        path = (index, "placement", position)
+        yield from _replicas(sources, path, placement)
+        if not cpu and placement.get("gpus") != "auto":
+            wrong = "parallelism.tensor is auto, so the GPUs are not known either"
+            yield sources.problem("models", (*path, "gpus"), wrong, "write gpus: auto")
+
+
+def _replicas(sources: Sources, path: KeyPath, placement: Mapping[str, Any]) -> Iterator[Problem]:
+    replicas = number(placement.get("replicas"))
+    if replicas is None:
+        return
+    hosts = len(placed_hosts(sources, placement))
+    if placement.get("gpus") != "auto":
+        fix = "write gpus: auto, or name the hosts that get an instance"
+        wrong = "belongs to gpus: auto only"
+        yield sources.problem("models", (*path, "replicas"), wrong, fix)
+    elif replicas > hosts:
+        wrong = f"is more than the {hosts} hosts of this entry, and a host gets one instance of it"
+        fix = f"write {hosts} or less, or a second entry"
+        yield sources.problem("models", (*path, "replicas"), wrong, fix)
 
 
 def _clashes(sources: Sources) -> Iterator[Problem]:
     ports: dict[tuple[str, int], str] = {}
     names: dict[str, str] = {}
-    gpus: dict[tuple[str, int], str] = {}
+    gpus: dict[tuple[str, int], tuple[str, bool]] = {}
     for index, model in sources.entries("models"):
         name = text(model.get("name"))
+        shares = _states_share(model)
         for position, placement in indexed(model.get("placement")):
             path: KeyPath = (index, "placement", position)
             port = number(placement.get("port"))
@@ -136,10 +173,20 @@ def _clashes(sources: Sources) -> Iterator[Problem]:
                     fix = "write another first part, such as the model's short name"
                     yield sources.problem("models", (*path, "instance"), wrong, fix)
                 names.setdefault(instance, name)
-                for gpu in placement.get("gpus") or ():
-                    if isinstance(gpu, int) and (host, gpu) in gpus:
-                        wrong = f"GPU {gpu} of {host} belongs to the model {gpus[host, gpu]}"
-                        fix = "write GPUs that no other instance owns"
+                for gpu in sequence(placement.get("gpus")):
+                    owner, owner_shares = gpus.get((host, gpu), (None, True))
+                    if owner is not None and not (shares and owner_shares):
+                        wrong = f"GPU {gpu} of {host} belongs to the model {owner}"
+                        fix = (
+                            "write GPUs that no other instance owns, or let both models state "
+                            f"gpu_memory_utilization below {FULL_SHARE}"
+                        )
                         yield sources.problem("models", (*path, "gpus"), wrong, fix)
                     elif isinstance(gpu, int):
-                        gpus[host, gpu] = name
+                        gpus[host, gpu] = (name, shares)
+
+
+def _states_share(model: Mapping[str, Any]) -> bool:
+    """Return whether a model's engines say that they leave a part of their GPUs to others."""
+    share = mapping(mapping(model.get("engine")).get("args")).get("gpu_memory_utilization")
+    return isinstance(share, (int, float)) and 0 < share < FULL_SHARE

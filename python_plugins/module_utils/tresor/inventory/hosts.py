@@ -13,7 +13,7 @@ from .problems import NOTHING, Problem, one_of
 GROUPS: Final = ("bastion", "gateway", "gpu", "vector", "knowledge", "ops")
 """The groups Tresor knows; each names what its hosts run."""
 REQUIRED_GROUPS: Final = ("bastion", "gateway", "gpu")
-HOST_VARIABLES: Final = ("tresor_ipv4", "tresor_ipv6", "tresor_gpus")
+HOST_VARIABLES: Final = ("tresor_ipv4", "tresor_ipv6", "tresor_gpus", "tresor_hardware")
 SSH_PORT: Final = 22
 _HOST_NAME: Final = re.compile(r"[a-z][a-z0-9-]{0,61}[a-z0-9]|[a-z]")
 

@@ -8,31 +8,54 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from . import check_flows, check_models, check_network, check_policy
+from ..placement.site import Capacity
+from . import (
+    check_flows,
+    check_hardware,
+    check_models,
+    check_network,
+    check_planning,
+    check_policy,
+)
+from .capacity import misfit_problems, site_capacity
 from .document import Document, read_document
 from .hosts import GROUPS, HostTable, read_hosts
 from .problems import NOTHING, InventoryError, Problem, one_of, seen_text
 from .schema_check import load_schema, schema_problems
-from .sources import CONCERN_FOLDER, CONCERNS, HOSTS_FILE, WIRING_FILE, Sources, variable
+from .sources import (
+    CONCERN_FOLDER,
+    CONCERNS,
+    HOSTS_FILE,
+    OPTIONAL,
+    WIRING_FILE,
+    Sources,
+    variable,
+)
 
 
 @dataclass(frozen=True)
 class Inventory:
-    """A valid inventory: the value of every concern, the hosts, and the digest of the files."""
+    """A valid inventory: every concern's value, the hosts, what fits where, the files' digest."""
 
     concerns: dict[str, Any]
     hosts: HostTable
     sha256: str
+    planning: dict[str, Any]
+    capacity: Capacity
 
 
-def load_inventory(directory: Path, schema_dir: Path) -> Inventory:
+def load_inventory(directory: Path, schema_dir: Path, *, must_fit: bool = True) -> Inventory:
     """Return the validated inventory of a directory.
+
+    Without `must_fit`, engines that do not fit on their hosts stay as misfits in `capacity`: for a
+    site whose hosts are still to be bought.
 
     Raises InventoryError with every problem found; OSError or ValueError if a schema is unusable.
     """
     problems = list(_stray_files(directory))
     documents: dict[str, Document] = {}
-    for concern in CONCERNS:
+    present = [name for name in OPTIONAL if (directory / CONCERN_FOLDER / f"{name}.yml").exists()]
+    for concern in (*CONCERNS, *present):
         document, found = read_document(directory, f"{CONCERN_FOLDER}/{concern}.yml")
         problems += found
         if document is not None:
@@ -47,13 +70,19 @@ def load_inventory(directory: Path, schema_dir: Path) -> Inventory:
     for concern, document in documents.items():
         schema = load_schema(schema_dir, concern)
         problems += schema_problems(document, variable(concern), schema)
-    for check in (check_network, check_models, check_policy, check_flows):
+    problems += check_hardware.check(sources, load_schema(schema_dir, "hardware"))
+    for check in (check_network, check_models, check_policy, check_flows, check_planning):
         problems += check.check(sources)
     problems += _wiring(directory)
     if problems or hosts_document is None:
         raise InventoryError(problems)
     concerns = {concern: sources.value(concern) for concern in CONCERNS}
-    return Inventory(concerns, hosts, _digest([hosts_document, *documents.values()]))
+    planning = sources.value("planning") or {}
+    capacity = site_capacity(concerns, planning, hosts)
+    if must_fit and capacity.placement.misfits:
+        raise InventoryError(misfit_problems(sources, capacity))
+    digest = _digest([hosts_document, *documents.values()])
+    return Inventory(concerns, hosts, digest, planning, capacity)
 
 
 def _digest(documents: list[Document]) -> str:
@@ -70,7 +99,7 @@ def _digest(documents: list[Document]) -> str:
 
 def _stray_files(directory: Path) -> Iterator[Problem]:
     """A misspelt file name would be read by Ansible and by nobody else."""
-    known = [f"{concern}.yml" for concern in CONCERNS] + [WIRING_FILE]
+    known = [f"{concern}.yml" for concern in (*CONCERNS, *OPTIONAL)] + [WIRING_FILE]
     folder = directory / CONCERN_FOLDER
     for path in sorted(folder.iterdir()) if folder.is_dir() else ():
         if path.name not in known:
@@ -106,6 +135,6 @@ def _wiring(directory: Path) -> Iterator[Problem]:
             continue
         for key in document.data or {}:
             concern = key.removeprefix("tresor_")
-            if concern in CONCERNS and key.startswith("tresor_"):
+            if concern in (*CONCERNS, *OPTIONAL) and key.startswith("tresor_"):
                 fix = f"put it into {CONCERN_FOLDER}/{concern}.yml"
                 yield document.problem((key,), "is no wiring", fix, seen=NOTHING)

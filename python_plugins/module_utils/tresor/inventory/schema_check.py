@@ -40,9 +40,16 @@ def schema_problems(document: Document, variable: str, schema: Schema) -> Iterat
             (), f"lacks the variable {variable}", f"write {variable}:", seen=NOTHING
         )
         return
+    yield from value_problems(document, (variable,), data[variable], schema)
+
+
+def value_problems(
+    document: Document, path: KeyPath, value: object, schema: Schema
+) -> Iterator[Problem]:
+    """Yield what the schema finds in the value at a path of the file."""
     validator = Draft202012Validator(schema, format_checker=FORMATS)
-    for error in validator.iter_errors(data[variable]):
-        yield from _problems(document, (variable, *error.absolute_path), error)
+    for error in validator.iter_errors(value):
+        yield from _problems(document, (*path, *error.absolute_path), error)
 
 
 def violations(instance: object, schema: Schema) -> list[str]:
@@ -93,4 +100,6 @@ _WRONG = {
     "uniqueItems": "has an entry twice",
     "const": "has the wrong value",
     "minProperties": "is empty",
+    "exclusiveMinimum": "is not above",
+    "dependentRequired": "lacks what belongs to it: gpu and gpus stand together",
 }

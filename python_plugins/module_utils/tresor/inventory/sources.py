@@ -16,6 +16,8 @@ from .hosts import HostTable
 from .problems import Problem
 
 CONCERNS: Final = ("site", "models", "access", "guardrails", "retention", "slo", "flows")
+OPTIONAL: Final = ("planning",)
+"""Concerns that a site may leave out."""
 HOSTS_FILE: Final = "hosts.yml"
 CONCERN_FOLDER: Final = "group_vars/all"
 WIRING_FILE: Final = "wiring.yml"

@@ -2,52 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from ..inventory.loader import Inventory
+from ..placement.arguments import engine_arguments
+from ..placement.values import Placed
 
 
 def resolve_instances(inventory: Inventory) -> list[dict[str, Any]]:
     """Return the instances of every model, sorted by id."""
+    models = inventory.concerns["models"]
     instances = [
-        _instance(model, placement, host)
-        for model in inventory.concerns["models"]
-        for placement in model["placement"]
-        for host in _hosts(inventory, placement)
+        _instance(models[index], models[index]["placement"][position], item)
+        for item in inventory.capacity.placement.placed
+        for index, position in (item.wanted.path,)
     ]
     return sorted(instances, key=lambda instance: str(instance["id"]))
 
 
-def _hosts(inventory: Inventory, placement: Mapping[str, Any]) -> Iterator[str]:
-    wanted = set(placement["hosts"])
-    for group in placement["groups"]:
-        wanted.update(inventory.hosts.groups[group])
-    return (name for name in inventory.hosts.hosts if name in wanted)
-
-
-def _instance(model: Mapping[str, Any], placement: Mapping[str, Any], host: str) -> dict[str, Any]:
-    engine, spread = model["engine"], model["parallelism"]
-    args: dict[str, Any] = {**engine["args"], "max_model_len": model["context_tokens"]}
-    if model["quantization"] != "none":
-        args["quantization"] = model["quantization"]
-    if spread["tensor"] > 1:
-        args["tensor_parallel_size"] = spread["tensor"]
-    if spread["pipeline"] > 1:
-        args["pipeline_parallel_size"] = spread["pipeline"]
+def _instance(
+    model: Mapping[str, Any], placement: Mapping[str, Any], placed: Placed
+) -> dict[str, Any]:
+    engine = model["engine"]
     env: dict[str, str] = dict(engine["env"])
-    if "gpus" in placement:
-        env["CUDA_VISIBLE_DEVICES"] = ",".join(str(gpu) for gpu in placement["gpus"])
+    if placed.gpus:
+        env["CUDA_VISIBLE_DEVICES"] = ",".join(str(gpu) for gpu in placed.gpus)
     return {
-        "id": f"{placement['instance']}-{host}",
+        "id": placed.id,
         "model": model["name"],
         "artefact": model["artefact"],
-        "host": host,
+        "host": placed.host,
         "port": placement["port"],
         "device": engine["device"],
         "task": model["task"],
         "served_names": [model["name"]],
         "environment": engine["environment"],
-        "args": args,
+        "args": engine_arguments(placed.wanted, placed.tensor),
         "env": env,
     }

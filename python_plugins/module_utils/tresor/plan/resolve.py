@@ -16,6 +16,7 @@ from ..flows.rules import host_rules
 from ..inventory.loader import Inventory
 from ..inventory.schema_check import load_schema, violations
 from .instances import resolve_instances
+from .sizing import resolve_sizing
 
 SCHEMA: Final = "plan/v1"
 
@@ -54,6 +55,7 @@ def resolve(inventory: Inventory) -> dict[str, Any]:
             },
             "retention": concerns["retention"],
             "slo": concerns["slo"],
+            "sizing": resolve_sizing(inventory.capacity),
         }
     }
 

@@ -86,6 +86,16 @@ def _width_problems(model: ModelShape, layout: Layout) -> list[str]:
     return found
 
 
+def _padded(weight: Weight) -> bool:
+    """Return whether the engine pads a rank's share up to whole groups instead of refusing it.
+
+    For MXFP4 experts it does (`mxfp4_round_up_hidden_size_and_intermediate_size` in vLLM 0.32,
+    whose example is the 2880 / 4 = 720 of gpt-oss), so these run with a tensor parallel size of 4
+    and 8.
+    """
+    return weight.split is Split.EXPERT and weight.format == MXFP4
+
+
 def _weight_problem(weight: Weight, layout: Layout) -> str | None:
     tensor = layout.tensor
     if weight.split is Split.EXPERT and layout.expert:
@@ -104,7 +114,8 @@ def _weight_problem(weight: Weight, layout: Layout) -> str | None:
     cut_columns = weight.split is Split.ROW or (
         weight.split is Split.EXPERT and weight.inner == "cols"
     )
-    if group > 1 and cut_columns and side // tensor % group and side % group == 0:
+    uneven = group > 1 and side // tensor % group != 0 and side % group == 0
+    if uneven and cut_columns and not _padded(weight):
         return (
             f"tensor_parallel_size {tensor} leaves {side // tensor} input features of "
             f"{weight.kind}, which is no multiple of the quantization group of {group}"

@@ -1,0 +1,213 @@
+"""The capacity report as one HTML file: it fetches nothing, runs nothing, escapes every value."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from html import escape
+from typing import Any, Final
+
+from .markdown import cost_text, next_best_text, shown
+from .memory_bar import COLOURS, memory_bar
+
+STYLE: Final = (
+    "body{font:15px/1.5 sans-serif;margin:2em auto;max-width:70em;padding:0 1em;color:#222}"
+    "table{border-collapse:collapse;margin:.5em 0 1.5em}"
+    "th,td{border:1px solid #ccc;padding:.25em .6em;text-align:left;vertical-align:top}"
+    "th{background:#f2f2f2}.no{color:#a00000}.key{display:inline-block;margin-right:1.2em}"
+    "svg{vertical-align:middle}"
+)
+
+
+def page(report: Mapping[str, Any]) -> str:
+    """Return the page."""
+    digest = base64.b64encode(hashlib.sha256(STYLE.encode()).digest()).decode()
+    policy = f"default-src 'none'; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'"
+    title = f"Capacity of {report['site']}"
+    body = [
+        f"<h1>{escape(title)}</h1>",
+        f"<p>For vLLM {_text(report['vllm_version'])}, inventory "
+        f"<code>{_text(report['inventory_sha256'])}</code>. Predictions, not measurements: after "
+        "an engine starts, its own figures are compared with these.</p>",
+        *_section("Memory", [_key(), _bars(report)]),
+        *_section("Engines", _engines(report)),
+        *_section("Options of the engines", _options(report)),
+        *_section("Hosts", _hosts(report)),
+        *_section("What a loss takes down", _losses(report)),
+        *_section("Service level", _service(report)),
+        *_section("Alternatives", _alternatives(report)),
+        *_section("Bill of materials", _bom(report)),
+        *_section("Not stated", _list(report["bom"]["open"])),
+        *_section("Notes", _list(report["notes"])),
+        *_section("Rules", _list(report["rules"])),
+    ]
+    return (
+        '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
+        f'<meta http-equiv="Content-Security-Policy" content="{escape(policy)}">'
+        f"<title>{escape(title)}</title><style>{STYLE}</style></head>\n<body>\n"
+        + "\n".join(body)
+        + "\n</body></html>\n"
+    )
+
+
+def _section(title: str, body: Sequence[str]) -> list[str]:
+    return [f"<h2>{escape(title)}</h2>", *body] if any(body) else []
+
+
+def _text(value: object) -> str:
+    if value is None or value == "":
+        return "&ndash;"
+    if isinstance(value, bool):
+        return "yes" if value else '<span class="no">no</span>'
+    if isinstance(value, (list, tuple)):
+        return ", ".join(_text(item) for item in value) or "&ndash;"
+    return escape(shown(value))
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> list[str]:
+    body = ["<tr>" + "".join(f"<td>{_text(cell)}</td>" for cell in row) + "</tr>" for row in rows]
+    if not body:
+        return []
+    names = "".join(f"<th>{escape(name)}</th>" for name in head)
+    return [f"<table><tr>{names}</tr>{''.join(body)}</table>"]
+
+
+def _list(values: Sequence[str]) -> list[str]:
+    items = "".join(f"<li>{_text(value)}</li>" for value in values)
+    return [f"<ul>{items}</ul>"] if items else []
+
+
+def _key() -> str:
+    names = "".join(
+        f'<span class="key"><svg width="12" height="12"><rect width="12" height="12" '
+        f'fill="{colour}"/></svg> {escape(name)}</span>'
+        for name, colour in COLOURS.items()
+    )
+    return f"<p>{names}</p>"
+
+
+def _bars(report: Mapping[str, Any]) -> str:
+    rows = "".join(
+        f"<tr><td>{_text(bar['host'])}</td><td>{_text(bar['gpu'])}</td><td>{_text(bar['kind'])}</td>"
+        f"<td>{memory_bar(bar)}</td></tr>"
+        for bar in report["gpus"]
+    )
+    return f"<table><tr><th>host</th><th>GPU</th><th>kind</th><th>memory</th></tr>{rows}</table>"
+
+
+def _engines(report: Mapping[str, Any]) -> list[str]:
+    head = ("instance", "model", "weights", "GPUs", "TP", "PP", "context", "KV tokens", "requests")
+    keys = (
+        "id",
+        "architecture",
+        "quantization",
+        "gpus",
+        "tensor_parallel_size",
+        "pipeline_parallel_size",
+        "max_model_len",
+        "kv_cache_tokens",
+        "max_concurrency",
+    )
+    return _rows(head, keys, report["instances"])
+
+
+def _options(report: Mapping[str, Any]) -> list[str]:
+    rows = (
+        (one["id"], ", ".join(f"{name}={value}" for name, value in one["args"].items()))
+        for one in report["instances"]
+    )
+    return _table(("instance", "options of vllm serve"), rows)
+
+
+def _hosts(report: Mapping[str, Any]) -> list[str]:
+    head = ("host", "memory", "stated", "models", "disk", "stated", "GPU W", "W", "load minutes")
+    keys = (
+        "host",
+        "memory_gib",
+        "memory_stated_gib",
+        "models_gib",
+        "disk_gib",
+        "disk_stated_gib",
+        "gpu_power_w",
+        "power_w",
+        "transfer_minutes",
+    )
+    return _rows(head, keys, report["hosts"])
+
+
+def _losses(report: Mapping[str, Any]) -> list[str]:
+    return _rows(("loss", "instances"), ("what", "instances"), report["losses"])
+
+
+def _service(report: Mapping[str, Any]) -> list[str]:
+    head = ("model", "instances", "users", "per instance", "answer", "because", "next best")
+    return _table(
+        head,
+        (
+            (
+                line["model"],
+                line["instances"],
+                line["users"],
+                line["users_per_instance"],
+                line["verdict"],
+                "; ".join(line["because"]),
+                "; ".join(next_best_text(one) for one in line["next_best"]),
+            )
+            for line in report["service"]
+        ),
+    )
+
+
+def _alternatives(report: Mapping[str, Any]) -> list[str]:
+    head = ("alternative", "card", "servers", "GPUs", "used", "GPU W", "rack units", "GPU h/month")
+    return _table(
+        [*head, "cost", "fits", "why"],
+        (
+            (
+                row["description"],
+                row["gpu"],
+                row["servers"],
+                row["gpus"],
+                row["gpus_used"],
+                row["gpu_power_w"],
+                row["rack_units"],
+                row["gpu_hours_per_month"],
+                cost_text(row["cost"]),
+                row["fits"],
+                row["why"],
+            )
+            for row in report["alternatives"]
+        ),
+    )
+
+
+def _bom(report: Mapping[str, Any]) -> list[str]:
+    hardware = (
+        ("count", "for", "card", "GPUs", "memory GiB", "disk GiB", "Gbit/s", "rack units", "hosts"),
+        (
+            "count",
+            "roles",
+            "gpu",
+            "gpus",
+            "memory_gib",
+            "disk_gib",
+            "network_gbit",
+            "rack_units",
+            "hosts",
+        ),
+    )
+    software = (
+        ("part", "type", "main components", "files", "bytes", "licence"),
+        ("part", "type", "main", "components", "bytes", "licence"),
+    )
+    return [
+        *_rows(*hardware, report["bom"]["hardware"]),
+        *_rows(*software, report["bom"]["software"]),
+    ]
+
+
+def _rows(
+    head: Sequence[str], keys: Sequence[str], entries: Iterable[Mapping[str, Any]]
+) -> list[str]:
+    return _table(head, ([entry[key] for key in keys] for entry in entries))
