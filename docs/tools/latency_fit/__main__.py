@@ -55,7 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.plot is not None:
         options.plot.write_text(picture(families), encoding="utf-8")
     if options.write:
-        FITTED.write_text(_text({**FIXED, **logs}, families), encoding="utf-8")
+        FITTED.write_text(_text({**FIXED, **logs}, models), encoding="utf-8")
     return 0
 
 
@@ -88,10 +88,12 @@ def _text(logs: dict[str, float], predictions: Sequence[Prediction]) -> str:
     lines = [HEAD, "CONSTANTS: Final = Constants(\n    {\n"]
     lines += [f'        "{name}": {value:.4f},\n' for name, value in sorted(logs.items())]
     lines.append("    }\n)\n")
-    lines.append("# Median and 90th percentile of the error in percent, leaving one family out.\n")
-    lines.append("ERRORS: Final[Mapping[str, tuple[float, float]]] = {\n")
-    for kind, (_, middle, late) in by_kind(predictions).items():
-        lines.append(f'    "{kind}": ({100 * middle:.1f}, {100 * late:.1f}),\n')
+    lines.append(
+        "# Figures, median and 90th percentile of the error in percent: one model left out.\n"
+    )
+    lines.append("ERRORS: Final[Mapping[str, tuple[int, float, float]]] = {\n")
+    for kind, (count, middle, late) in by_kind(predictions).items():
+        lines.append(f'    "{kind}": ({count}, {100 * middle:.1f}, {100 * late:.1f}),\n')
     lines.append("}\n")
     return "".join(lines)
 

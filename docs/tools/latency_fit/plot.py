@@ -63,9 +63,7 @@ def _panel(
             f'<text x="{left - 6}" y="{bottom - offset + 4:.1f}" text-anchor="end">{label}</text>',
         ]
     step = SIZE * math.log10(1.4) / (high - low)
-    parts.append(
-        f'<line x1="{left}" y1="{bottom}" x2="{left + SIZE}" y2="{TOP}" stroke="#444"/>'
-    )
+    parts.append(f'<line x1="{left}" y1="{bottom}" x2="{left + SIZE}" y2="{TOP}" stroke="#444"/>')
     for shift in (step, -step):
         x1, x2 = left + max(0.0, -shift), left + SIZE - max(0.0, shift)
         y1, y2 = bottom - max(0.0, shift), TOP + max(0.0, -shift)

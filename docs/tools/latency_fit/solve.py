@@ -86,7 +86,7 @@ def fit(cases: Sequence[Case], table: Mapping[str, Prior]) -> dict[str, float]:
         for index, (mean, sd) in enumerate(zip(means, deviations, strict=True)):
             matrix[index][index] += 1 / sd**2
             gradient[index] += (point[index] - mean) / sd**2
-        moved = _improve(matrix, gradient, point, damping, at, cost, best)
+        moved = _improve(matrix, gradient, point, damping=damping, at=at, cost=cost, best=best)
         if moved is None:
             break
         gained = best - moved[2]
@@ -100,6 +100,7 @@ def _improve(
     matrix: list[list[float]],
     gradient: list[float],
     point: list[float],
+    *,
     damping: float,
     at: Callable[[Sequence[float]], list[Residual]],
     cost: Callable[[Sequence[float], Sequence[Residual]], float],

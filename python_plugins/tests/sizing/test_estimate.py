@@ -102,14 +102,14 @@ def test_cpu_engine_needs_the_size_of_its_cache() -> None:
 def test_weights_that_do_not_load() -> None:
     answer = ask(model="deepseek-ai/DeepSeek-R1")
     assert (answer["outcome"], answer["fail_kind"]) == ("no_fit", "weights_oom_at_load")
-    assert "tensor_parallel_size 16" in answer["advice"][0]
+    assert answer["advice"] == ["set tensor_parallel_size to 16"]
 
 
 def test_pool_below_zero() -> None:
     answer = ask(model=f"{LLAMA_70B}-FP8-dynamic", vllm_version="0.11.0", max_model_len=16000)
     assert answer["fail_kind"] == "negative_kv"
     assert answer["available_kv_gib_per_gpu"] < 0
-    assert any("gpu_memory_utilization" in one for one in answer["advice"])
+    assert "set tensor_parallel_size to 2" in answer["advice"]
 
 
 def test_pool_too_small_for_one_request_names_the_longest_context() -> None:
@@ -152,6 +152,28 @@ def test_layouts_that_cannot_start_are_structural(options: dict[str, Any], reaso
     assert (answer["outcome"], answer["fail_kind"]) == ("no_fit", "structural")
     assert any(reason in one for one in answer["reasons"])
     assert answer["advice"]
+
+
+@pytest.mark.parametrize(
+    ("options", "advice"),
+    [
+        ({"tensor_parallel_size": 3}, "set tensor_parallel_size to 1"),
+        ({"enable_expert_parallel": True}, "leave enable_expert_parallel out"),
+        ({"gpu": "B200", "quantization": "int8_w8a8"}, "use a checkpoint in fp8"),
+        ({"gpu": "L4", "max_model_len": 32768}, "set kv_cache_dtype to fp8"),
+        ({"model": LLAMA_70B, "max_model_len": 8192}, "use a checkpoint in awq_int4"),
+        ({"free_gib": 40.0, "max_model_len": 8192}, "set gpu_memory_utilization to 0.5"),
+    ],
+)
+def test_advice_names_what_cures(options: dict[str, Any], advice: str) -> None:
+    assert any(advice in one for one in ask(**options)["advice"])
+
+
+def test_advice_that_would_not_help_is_not_given() -> None:
+    answer = ask(model="deepseek-ai/DeepSeek-R1", gpu="L4")
+    assert answer["fail_kind"] == "weights_oom_at_load"
+    assert answer["advice"] == [one for one in answer["advice"] if "no single change" in one]
+    assert len(answer["advice"]) == 1
 
 
 def test_every_no_fit_gives_reasons_and_advice() -> None:
@@ -243,6 +265,60 @@ def test_pipeline_is_limited_by_its_worst_stage() -> None:
     half = ask(vllm_version="0.19.0", max_model_len=8192)["weights_gib_per_gpu"] / 2
     assert answer["weights_gib_per_gpu"] > half
     assert answer["kv_cache_tokens"] > ask(vllm_version="0.19.0")["kv_cache_tokens"]
+
+
+@pytest.mark.parametrize(
+    ("options", "fused"),
+    [
+        ({"gpu": "H100"}, True),
+        ({"gpu": "B200"}, True),
+        ({"gpu": "L40S"}, False),
+        ({"gpu": "A100 80GB"}, False),
+        ({"gpu": "H100", "enforce_eager": True}, False),
+        ({"gpu": "H100", "pipeline_parallel_size": 2}, False),
+        ({"gpu": "H100", "pipeline_parallel_size": 2, "vllm_version": "0.32.0"}, True),
+        ({"gpu": "H100", "vllm_version": "0.15.0"}, False),
+    ],
+)
+def test_fused_all_reduce_costs_where_the_engine_uses_it(
+    options: dict[str, Any], fused: bool
+) -> None:
+    asked = {"vllm_version": "0.19.0", "tensor_parallel_size": 2, "max_model_len": 4096, **options}
+    assert (ask(**asked)["non_torch_gib"] > 1) is fused
+
+
+@pytest.mark.parametrize(
+    ("model", "version", "filtered"),
+    [
+        ("Qwen/Qwen3-8B", "0.21.0", True),
+        ("Qwen/Qwen3-8B", "0.22.0", False),
+        ("Qwen/Qwen3-8B-AWQ", "0.22.0", True),
+        (LLAMA_8B, "0.22.0", True),
+        (LLAMA_8B, "0.24.0", False),
+        ("google/gemma-7b", "0.24.0", True),
+        ("google/gemma-7b", "0.28.0", False),
+        ("Qwen/Qwen3-30B-A3B", "0.28.0", True),
+        ("Qwen/Qwen3-Next-80B-A3B-Instruct", "0.28.0", True),
+        ("Qwen/Qwen3-30B-A3B", "0.32.0", False),
+    ],
+)
+def test_second_model_runner_profiles_without_filters(
+    model: str, version: str, filtered: bool
+) -> None:
+    def peak(sequences: int) -> float:
+        answer = ask(
+            model=model,
+            gpu="H200",
+            vllm_version=version,
+            max_num_seqs=sequences,
+            max_num_batched_tokens=1024,
+            max_model_len=1024,
+            tensor_parallel_size=2,
+        )
+        found: float = answer["peak_activation_gib"]
+        return found
+
+    assert (peak(1024) - peak(16) > 1) is filtered
 
 
 def test_explicit_pool_overrides_the_budget() -> None:

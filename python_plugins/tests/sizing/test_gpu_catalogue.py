@@ -82,8 +82,7 @@ def test_memory_contradicting_the_card_is_refused() -> None:
 
 def test_figures_are_in_the_units_they_claim() -> None:
     for gpu in catalogue():
-        dies = 2 if gpu.family == "mi250" else 1
-        assert 0.89 < gpu.total_gib * dies / gpu.memory_gb <= 1.0, gpu.name
+        assert 0.89 < gpu.total_gib / gpu.memory_gb <= 1.0, gpu.name
         assert 250 <= gpu.bandwidth_gb_s <= 8000, gpu.name
         assert gpu.bf16_tflops <= 2500, gpu.name
         assert gpu.fp8_tflops in (0.0, pytest.approx(2 * gpu.bf16_tflops, rel=0.02)), gpu.name

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from typing import Any
 
-from .errors import OptionError
+from .errors import OptionError, SizingError
 from .memory.activation import GIB
 from .memory.budget import Budget, Setting, budget_of
-from .memory.card import Card, card_of
+from .memory.card import CPU, Card, card_of
 from .memory.constants import FITTED, Constants
-from .memory.engine import Engine, engine_of
+from .memory.engine import engine_of
 from .memory.options import Request, request_of
 from .memory.parallel import Layout, structural_problems
-from .memory.verdict import Verdict, verdict_of
+from .memory.remedies import remedies
+from .memory.verdict import Verdict, structural, verdict_of
 from .model import ModelShape, describe
-
-CPU = "cpu"
 
 
 def estimate(**options: Any) -> dict[str, Any]:  # noqa: ANN401 (vLLM's flags, checked in options)
@@ -42,14 +42,45 @@ def estimate_with(constants: Constants, options: dict[str, Any]) -> dict[str, An
     """Do the same with other constants; the fit recipe uses it."""
     request = request_of(options)
     setting = setting_of(request, constants)
-    model, engine, layout, card = setting.model, setting.engine, setting.layout, setting.card
-    problems = list(_structural(model, layout))
-    problems += card.quantization_problems(model.quantization, engine)
-    problems += _cluster_problems(request, layout)
+    verdict, budget = _judge(setting, request)
+    advice = () if verdict.fail_kind is None else _advice(setting, request, verdict, budget)
+    return _report(setting, budget, verdict, advice)
+
+
+def _judge(setting: Setting, request: Request) -> tuple[Verdict, Budget | None]:
+    """Return the verdict, and the budget if the layout can start at all."""
+    problems = list(_structural(setting.model, setting.layout))
+    problems += setting.card.quantization_problems(setting.model.quantization, setting.engine)
+    problems += _cluster_problems(request, setting.layout)
     if problems:
-        return _report(model, engine, card, None, Verdict.structural(problems))
+        return structural(problems), None
     budget = budget_of(setting, request)
-    return _report(model, engine, card, budget, verdict_of(budget, model, card, request))
+    return verdict_of(budget, setting.card, request), budget
+
+
+def _advice(
+    setting: Setting, request: Request, verdict: Verdict, budget: Budget | None
+) -> tuple[str, ...]:
+    """Return the changes that, each alone, make it fit; they are tried, not guessed."""
+    working: list[str] = []
+    done: set[str] = set()
+    for remedy in remedies(str(verdict.fail_kind), request, setting.model, budget):
+        if remedy.group in done:
+            continue
+        changed = dataclasses.replace(request, **remedy.changes)
+        try:
+            cured, _ = _judge(setting_of(changed, setting.constants), changed)
+        except SizingError:
+            continue
+        if cured.fail_kind is None:
+            working.append(remedy.words)
+            done |= {remedy.group} - {""}
+    if working:
+        return tuple(working)
+    return (
+        "no single change of utilization, context, batch, parallel size or format makes it fit: "
+        "take a larger card, a smaller model, or several of these together",
+    )
 
 
 def setting_of(request: Request, constants: Constants = FITTED) -> Setting:
@@ -95,8 +126,10 @@ def _cluster_problems(request: Request, layout: Layout) -> list[str]:
 
 
 def _report(
-    model: ModelShape, engine: Engine, card: Card, budget: Budget | None, verdict: Verdict
+    setting: Setting, budget: Budget | None, verdict: Verdict, advice: tuple[str, ...]
 ) -> dict[str, Any]:
+    model, engine, card = setting.model, setting.engine, setting.card
+
     def gib(value: float | None) -> float | None:
         return None if value is None else round(value / GIB, 4)
 
@@ -112,7 +145,7 @@ def _report(
         "max_concurrency": round(budget.capacity.concurrency, 2) if budget else None,
         "est_max_model_len": budget.capacity.longest if budget else None,
         "reasons": list(verdict.reasons),
-        "advice": list(verdict.advice),
+        "advice": list(advice),
         "error_band": budget.error_band() if budget else None,
         "resolved": {
             "model": model.name,

@@ -8,7 +8,7 @@ from functools import cache
 from typing import Final
 
 from ..errors import SizingError
-from . import datacenter, pcie_cards
+from . import amd, datacenter, pcie_cards
 from .gpu import Gpu
 
 MEMORY_TOLERANCE: Final = 0.08
@@ -44,7 +44,7 @@ class UnknownGpuError(SizingError):
 
 def catalogue() -> tuple[Gpu, ...]:
     """Return every card of the catalogue."""
-    return datacenter.CARDS + pcie_cards.CARDS
+    return datacenter.CARDS + amd.CARDS + pcie_cards.CARDS
 
 
 def names() -> tuple[str, ...]:

@@ -11,7 +11,7 @@ from .resolve import resolve
 from .work import Work
 
 
-def latency(**options: Any) -> dict[str, Any]:
+def latency(**options: Any) -> dict[str, Any]:  # noqa: ANN401 (options are checked in resolve)
     """Return how fast a deployment answers.
 
     Options are those of the memory estimate (``model``, ``gpu``, ``tensor_parallel_size``, ...) and
@@ -23,8 +23,8 @@ def latency(**options: Any) -> dict[str, Any]:
     - ``engine``: ``vllm``, ``tensorrt_llm`` or ``sglang``; ``engine_version``: a version or a text
       with a year.
     - ``metric_kind``: what a published figure of that kind measures (``online_closed_loop``,
-      ``online_open_loop``, ``offline_static_batch``, ``offline_max_throughput``, ``mlperf_offline``,
-      ``mlperf_server``, ``mlperf_interactive``).
+      ``online_open_loop``, ``offline_static_batch``, ``offline_max_throughput``,
+      ``mlperf_offline``, ``mlperf_server``, ``mlperf_interactive``).
     - ``replicas``: equal deployments that share the load.
 
     Times are milliseconds, None where the kind does not define them or no steady state exists.
@@ -94,7 +94,8 @@ def _as_dict(
         "weights_gib_per_gpu": work.weight_bytes / layout.pipeline / 1024**3,
         "metric_kind": question.kind,
         "engine": question.engine.name,
-        "error_median_percent": error[0] if error else None,
-        "error_p90_percent": error[1] if error else None,
+        "error_figures": error[0] if error else 0,
+        "error_median_percent": error[1] if error else None,
+        "error_p90_percent": error[2] if error else None,
         "notes": list(notes),
     }

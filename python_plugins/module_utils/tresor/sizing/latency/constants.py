@@ -33,6 +33,8 @@ class Constants:
     - ``link``: share of the link's bandwidth that collectives reach.
     - ``expert``: factor on the speed of grouped expert products against dense ones;
       ``expert_read`` likewise for reading their weights.
+    - ``routing_kb``: kilobytes of memory traffic that sorting and gathering costs for each token,
+      chosen expert and layer.
     - ``balance``: share of the step that the mean rank is busy when data-parallel ranks share
       experts and wait for each other.
     - ``occupancy``: share of the fullest steady state's rate that a service with Poisson arrivals

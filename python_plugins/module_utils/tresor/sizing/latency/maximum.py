@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from .steady import Request, filled_step, most_running, prefill_seconds
-from .step import Parts, Speed
-from .work import Work
+from .steady import Rank, most_running
+from .step import Parts
 from .workloads import Limits
 
 # A benchmark's limit holds for 99 of 100 requests; a step under mixed load varies about its mean.
@@ -25,48 +24,41 @@ class Maximum:
     parts: Parts
 
 
-def fullest(work: Work, speed: Speed, request: Request, slots: float, budget: float) -> Maximum:
-    """Return the steady state with as many sequences as slots and token budget allow.
-
-    ``slots`` and ``budget`` are those of one rank; figures too.
-    """
-    stages = work.layout.pipeline
-    ceiling = max(1.0, min(slots, most_running(request, budget) * stages))
-    return _at(work, speed, request, ceiling, budget)
+def fullest(rank: Rank, slots: float) -> Maximum:
+    """Return the steady state with as many sequences as slots and token budget allow."""
+    stages = rank.work.layout.pipeline
+    return _at(rank, max(1.0, min(slots, most_running(rank.request, rank.budget) * stages)))
 
 
-def fullest_within(
-    work: Work, speed: Speed, request: Request, slots: float, budget: float, limits: Limits
-) -> Maximum:
+def fullest_within(rank: Rank, slots: float, limits: Limits) -> Maximum:
     """Return the fullest steady state whose step and prompts stay within limits.
 
     If even one sequence exceeds them, that one is returned: the caller sees it from its step.
     """
-    high = fullest(work, speed, request, slots, budget)
-    if _within(work, speed, request, high, budget, limits):
+    high = fullest(rank, slots)
+    alone = rank.alone()
+    if _within(alone, high, limits):
         return high
     lower, upper = 1.0, high.running
-    best = _at(work, speed, request, 1.0, budget)
+    best = _at(rank, 1.0)
     for _ in range(SEARCH_STEPS):
         middle = (lower + upper) / 2
-        state = _at(work, speed, request, middle, budget)
-        if _within(work, speed, request, state, budget, limits):
+        state = _at(rank, middle)
+        if _within(alone, state, limits):
             lower, best = middle, state
         else:
             upper = middle
     return best
 
 
-def _at(work: Work, speed: Speed, request: Request, running: float, budget: float) -> Maximum:
-    parts = filled_step(work, speed, request, max(1.0, running / work.layout.pipeline), budget)
-    seconds = parts.total
-    rate = running / (seconds * max(1.0, request.output_tokens))
-    return Maximum(running=running, step=seconds, rate=rate, parts=parts)
+def _at(rank: Rank, running: float) -> Maximum:
+    output = max(1.0, rank.request.output_tokens)
+    micro = max(1.0, running / rank.work.layout.pipeline)
+    parts = rank.mean_step(micro, micro / output)
+    return Maximum(running, parts.total, running / (parts.total * output), parts)
 
 
-def _within(
-    work: Work, speed: Speed, request: Request, state: Maximum, budget: float, limits: Limits
-) -> bool:
-    alone = prefill_seconds(work, speed, request, budget)
+def _within(alone: float, state: Maximum, limits: Limits) -> bool:
+    """Tell whether a state whose prompts take ``alone`` seconds each stays within limits."""
     first = alone + 2 * state.step
     return state.step * TAIL * 1000 <= limits.itl_ms and first * TAIL * 1000 <= limits.ttft_ms

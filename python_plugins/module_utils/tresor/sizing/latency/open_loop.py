@@ -6,31 +6,29 @@ import math
 from dataclasses import replace
 from typing import Final
 
-from .steady import Request, Steady, closed_loop
-from .step import Speed
-from .work import Work
+from .steady import EXPONENTIAL_95, Rank, Steady, closed_loop
 
 ROUNDS: Final = 60
 # A service this close to its capacity has no steady state worth promising.
 FULL: Final = 0.98
 
 
-def open_loop(
-    work: Work, speed: Speed, request: Request, rate: float, slots: float, budget: float
-) -> Steady | None:
-    """Return the steady state at ``rate`` requests a second, None if they pile up.
+def open_loop(rank: Rank, *, rate: float, slots: float) -> tuple[Steady, bool]:
+    """Return the steady state at ``rate`` requests a second, and whether there is one.
+
+    If requests pile up, the state is that of the full house: its rate is what still completes.
 
     The number in the house follows Little's law; all slots taken, a request waits as in a queue
-    with that many servers (Erlang's formula in the form of Sakasegawa's approximation).
+    with that many servers (Sakasegawa's approximation of Erlang's formula).
     """
-    full = closed_loop(work, speed, request, slots, slots, budget)
+    full = closed_loop(rank, users=slots, slots=slots)
     if rate >= full.rate * FULL:
-        return None
+        return full, False
     low, high = 0.0, slots
     state = full
     for _ in range(ROUNDS):
         inside = (low + high) / 2
-        state = closed_loop(work, speed, request, max(1.0, inside), slots, budget, arrival_wait=0.5)
+        state = closed_loop(rank, users=max(1.0, inside), slots=slots, arrival_wait=0.5)
         if inside / max(state.e2e, 1e-9) < rate:
             low = inside
         else:
@@ -39,8 +37,8 @@ def open_loop(
             break
     load = rate / full.rate
     wait = load ** (math.sqrt(2 * (slots + 1)) - 1) / (slots * (1 - load)) * full.e2e
-    late = wait * -math.log(0.05)
-    return replace(
+    late = wait * EXPONENTIAL_95
+    settled = replace(
         state,
         ttft=state.ttft + wait,
         ttft_95=state.ttft_95 + late,
@@ -48,3 +46,4 @@ def open_loop(
         e2e_95=state.e2e_95 + late,
         rate=rate,
     )
+    return settled, True

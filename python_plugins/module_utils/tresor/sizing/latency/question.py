@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Any, Final
 
 from ..gpu import Gpu
 from ..model.shape import ModelShape
@@ -12,7 +12,7 @@ from .engines import Engine
 from .maximum import Maximum, fullest, fullest_within
 from .open_loop import open_loop
 from .static import run_batch
-from .steady import Request, Steady, closed_loop
+from .steady import Rank, Request, Steady, closed_loop
 from .step import Load, Parts, Speed, decode_load, engine_speed, ideal_speed, step
 from .work import Layout, Work, count_work
 from .workloads import Limits
@@ -35,7 +35,8 @@ class Question:
     """What is asked, per replica where not said otherwise.
 
     ``pool_bytes`` is the KV cache of one rank. ``replicas`` deployments share ``users`` (closed
-    loop, static batch) or ``rate`` requests a second (open loop) evenly.
+    loop, static batch) or ``rate`` requests a second (open loop) evenly. ``model`` and
+    ``quantization`` are what ``shape`` was described from.
     """
 
     shape: ModelShape
@@ -55,6 +56,8 @@ class Question:
     replicas: int = 1
     limits: Limits | None = None
     eager: bool = False
+    model: Any = None
+    quantization: str | None = None
 
 
 @dataclass(frozen=True)
@@ -125,25 +128,18 @@ def _answer(question: Question, work: Work, speed: Speed, occupancy: float) -> A
     if question.kind == "offline_static_batch":
         return _static(question, work, speed, slots)
     share = question.replicas * data
+    rank = Rank(work, speed, request, question.budget)
     if question.kind == "online_closed_loop":
-        steady = closed_loop(
-            work, speed, request, question.users / share, slots / data, question.budget
-        )
+        steady = closed_loop(rank, users=question.users / share, slots=slots / data)
         return _steady(question, steady, slots)
     if question.kind == "online_open_loop":
-        steady_or_none = open_loop(
-            work, speed, request, question.rate / share, slots / data, question.budget
-        )
-        if steady_or_none is None:
-            state = fullest(work, speed, request, slots / data, question.budget)
-            return _saturated(question, state, slots)
-        return _steady(question, steady_or_none, slots)
-    if question.limits is not None:
-        state = fullest_within(work, speed, request, slots / data, question.budget, question.limits)
-        state = replace(state, rate=state.rate * occupancy)
-    else:
-        state = fullest(work, speed, request, slots / data, question.budget)
-    return _maximum(question, work, speed, state, slots)
+        settled, stable = open_loop(rank, rate=question.rate / share, slots=slots / data)
+        found = _steady(question, settled, slots)
+        return found if stable else _saturated(found)
+    if question.limits is None:
+        return _maximum(question, fullest(rank, slots / data), slots)
+    state = fullest_within(rank, slots / data, question.limits)
+    return _maximum(question, replace(state, rate=state.rate * occupancy), slots)
 
 
 def _static(question: Question, work: Work, speed: Speed, slots: float) -> Answer:
@@ -196,8 +192,12 @@ def _steady(question: Question, state: Steady, slots: float) -> Answer:
     )
 
 
-def _saturated(question: Question, state: Maximum, slots: float) -> Answer:
-    """More requests arrive than complete: the queue grows, no latency exists."""
+def _saturated(full: Answer) -> Answer:
+    """Return the answer when more requests arrive than complete: no latency exists."""
+    return replace(full, ttft=None, ttft_95=None, e2e=None, e2e_95=None, stable=False)
+
+
+def _maximum(question: Question, state: Maximum, slots: float) -> Answer:
     share = question.replicas * question.layout.data
     return Answer(
         ttft=None,
@@ -206,24 +206,6 @@ def _saturated(question: Question, state: Maximum, slots: float) -> Answer:
         e2e=None,
         e2e_95=None,
         tokens_per_second=state.rate * share * question.request.output_tokens,
-        running=state.running * share,
-        slots=slots * question.replicas,
-        queued=0.0,
-        parts=state.parts,
-        stable=False,
-    )
-
-
-def _maximum(question: Question, work: Work, speed: Speed, state: Maximum, slots: float) -> Answer:
-    share = question.replicas * question.layout.data
-    request = question.request
-    return Answer(
-        ttft=None,
-        ttft_95=None,
-        itl=state.step,
-        e2e=None,
-        e2e_95=None,
-        tokens_per_second=state.rate * share * request.output_tokens,
         running=state.running * share,
         slots=slots * question.replicas,
         queued=0.0,

@@ -63,7 +63,8 @@ def resolve(options: Mapping[str, Any]) -> Resolved:
     era = generation(engine, None if version is None else str(version), static=kind == STATIC)
     gpu = _gpu(options)
     workload = _workload(options, kind)
-    shape = _shape(options, gpu, kind, workload)
+    model, quantization = _model(options, gpu, kind, workload)
+    shape = _shape(model, quantization)
     notes: list[str] = []
     request, limits = _request(options, kind, workload, shape, notes)
     users, rate = _load(options, kind)
@@ -89,6 +90,8 @@ def resolve(options: Mapping[str, Any]) -> Resolved:
             replicas=replicas,
             limits=limits,
             eager=bool(options.get("enforce_eager") or False),
+            model=model,
+            quantization=quantization,
         )
         work = work_of(question)
         questions.append(cache_bytes(question, work, options))
@@ -109,30 +112,43 @@ def _gpu(options: Mapping[str, Any]) -> Gpu:
     name = options.get("gpu")
     if not isinstance(name, str):
         raise LatencyError("gpu: missing; write the name of a card, for example 'H100 SXM 80GB'")
+    if name.strip().lower() == "cpu":
+        raise LatencyError(
+            "gpu: the CPU engine's latency is not modelled; measure it, or name a card"
+        )
     return find(name)
 
 
 def _workload(options: Mapping[str, Any], kind: str) -> Workload | None:
+    """Return the MLPerf benchmark of the model, by its name or the one its config carries."""
     model = options.get("model")
-    if kind not in MLPERF or not isinstance(model, str):
+    if kind not in MLPERF:
         return None
-    return workload_of(model)
+    if isinstance(model, Mapping):
+        model = model.get("model_id") or model.get("_name_or_path")
+    return workload_of(model) if isinstance(model, str) else None
 
 
-def _shape(
+def _model(
     options: Mapping[str, Any], gpu: Gpu, kind: str, workload: Workload | None
-) -> ModelShape:
+) -> tuple[Any, str | None]:
+    """Return the model and its quantization, as far as the checkpoint does not say it."""
     model = options.get("model")
     if model is None:
         raise LatencyError("model: missing; write a catalogue name, a directory or a config")
-    quantization = options.get("quantization")
-    if workload is not None:
+    if workload is not None and isinstance(model, str):
+        # MLPerf has names of its own, such as llama2-70b-99.9.
         model = workload.model
+    quantization = options.get("quantization")
+    submitted = kind in MLPERF and quantization is None
+    if submitted and not describe(model).quantization.formats:
+        # Submitters quantize to the narrowest format that the card multiplies.
+        quantization = "nvfp4" if gpu.fp4_tflops else "fp8" if gpu.fp8_tflops else None
+    return model, quantization
+
+
+def _shape(model: Any, quantization: str | None) -> ModelShape:  # noqa: ANN401 (describe checks it)
     shape = describe(model, quantization)
-    if kind in MLPERF and quantization is None and not shape.quantization.formats:
-        # Submitters quantize to the narrowest format the card multiplies.
-        chosen = "nvfp4" if gpu.fp4_tflops else "fp8" if gpu.fp8_tflops else "bf16"
-        shape = describe(model, chosen)
     if shape.pooling:
         raise LatencyError(
             f"model {shape.name}: an embedding model generates no tokens; "
@@ -237,6 +253,8 @@ def _layouts(
             divides = shape.heads % tensor == 0 and gpus % tensor == 0
             if tensor <= gpus and divides:
                 yield Layout(tensor), gpus // tensor
+        if shape.experts is not None and gpus > 1:
+            yield Layout(data=gpus, expert=True), 1
         return
     tensor, pipeline, data = (_count(options, key, 1) for key in keys)
     expert = bool(options.get("enable_expert_parallel") or False)

@@ -73,11 +73,25 @@ def run_batch(
     for _ in range(MAX_EVENTS):
         admitted = _admit(waiting, running, slots, pool_tokens, whole if reserve_all else None)
         for cohort in admitted:
-            _prefill(work, speed, cohort, budget, clock, input_tokens)
+            _prefill(
+                work,
+                speed,
+                cohort=cohort,
+                budget=budget,
+                clock=clock,
+                input_tokens=input_tokens,
+            )
         running += admitted
         if not running:
             break
-        _advance(work, speed, running, waiting, clock, None if reserve_all else pool_tokens)
+        _advance(
+            work,
+            speed,
+            running=running,
+            waiting=waiting,
+            clock=clock,
+            pool_tokens=None if reserve_all else pool_tokens,
+        )
     return Batch(
         total=clock.now,
         first_token=clock.first_token / max(1, clock.started),
@@ -122,7 +136,7 @@ def _admit(
 
 
 def _prefill(
-    work: Work, speed: Speed, cohort: Cohort, budget: float, clock: _Clock, input_tokens: float
+    work: Work, speed: Speed, *, cohort: Cohort, budget: float, clock: _Clock, input_tokens: float
 ) -> None:
     """Process the prompts of a cohort in steps of at most ``budget`` tokens."""
     stages = work.layout.pipeline
@@ -147,6 +161,7 @@ def _prefill(
 def _advance(
     work: Work,
     speed: Speed,
+    *,
     running: list[Cohort],
     waiting: deque[Cohort],
     clock: _Clock,

@@ -1,4 +1,4 @@
-"""A service under steady load: decoding sequences and slices of prompts share the engine's steps."""
+"""A service under steady load: decoding sequences and slices of prompts share the steps."""
 
 from __future__ import annotations
 
@@ -11,7 +11,12 @@ from .work import Work
 
 # The part of an exponential wait that 95 of 100 stay below, in means.
 EXPONENTIAL_95: Final = -math.log(0.05)
+NORMAL_95: Final = 1.645
 ROUNDS: Final = 40
+CLOSE: Final = 1e-3
+# Prompts get at least this many tokens of a step, and this share of it, however many others run.
+LEAST_ROOM: Final = 16.0
+LEAST_SHARE: Final = 0.1
 
 
 @dataclass(frozen=True)
@@ -26,20 +31,6 @@ class Request:
     def context(self) -> float:
         """Tokens in the cache when the answer is complete."""
         return self.cached_tokens + self.input_tokens + self.output_tokens
-
-
-@dataclass(frozen=True)
-class Steps:
-    """Steps of a rank that carries ``sequences`` decoding ones: seconds without and with a slice.
-
-    ``slice_tokens`` prompt tokens go into a step with a slice; ``slices`` such steps make a prompt.
-    """
-
-    plain: float
-    mixed: float
-    slice_tokens: float
-    slices: float
-    parts: Parts
 
 
 @dataclass(frozen=True)
@@ -60,69 +51,62 @@ class Steady:
     parts: Parts
 
 
-def steps_of(work: Work, speed: Speed, request: Request, sequences: float, budget: float) -> Steps:
-    """Return the steps of a rank with ``sequences`` decoding (of one micro-batch)."""
-    start = request.cached_tokens + request.input_tokens
-    size, products = decode_load(work, start, request.context)
-    room = max(16.0, budget - sequences)
-    slices = max(1.0, math.ceil(request.input_tokens / room))
-    tokens = request.input_tokens / slices
-    plain = Load(sequences=sequences, cache_bytes=size, cache_products=products)
-    mixed = Load(
-        sequences=sequences,
-        cache_bytes=size,
-        cache_products=products,
-        prompt_tokens=tokens,
-        prompt_products=prompt_products(work, request.cached_tokens, request.input_tokens) / slices,
-        prompts=1.0 / slices,
-    )
-    # A lone prompt leaves no sequence to decode.
-    parts = step(work, speed, plain if sequences else mixed)
-    return Steps(
-        plain=parts.total if sequences else 0.0,
-        mixed=step(work, speed, mixed).total,
-        slice_tokens=tokens,
-        slices=slices,
-        parts=parts,
-    )
+@dataclass(frozen=True)
+class Rank:
+    """One rank at work on requests of one kind, with at most ``budget`` tokens a step."""
 
+    work: Work
+    speed: Speed
+    request: Request
+    budget: float
 
-def filled_step(
-    work: Work, speed: Speed, request: Request, sequences: float, budget: float
-) -> Parts:
-    """Return the mean step when every finished sequence is replaced at once.
+    def room(self, sequences: float) -> float:
+        """Return how many prompt tokens fit beside the decoding sequences."""
+        return max(LEAST_ROOM, self.budget - sequences)
 
-    Each step brings ``sequences / output`` prompts; they are packed into as few steps as the budget
-    allows, and the mean is taken over steps with and without prompts.
-    """
-    start = request.cached_tokens + request.input_tokens
-    size, products = decode_load(work, start, request.context)
-    prompts = sequences / max(1.0, request.output_tokens)
-    tokens = prompts * request.input_tokens
-    room = max(16.0, budget - sequences)
-    packed = min(room, max(tokens, min(room, request.input_tokens)))
-    share = min(1.0, tokens / packed) if packed else 0.0
-    pairs = prompt_products(work, request.cached_tokens, request.input_tokens)
-    per_token = pairs / max(1.0, request.input_tokens)
-    common = {"sequences": sequences, "cache_bytes": size, "cache_products": products}
-    plain = step(work, speed, Load(**common))
-    mixed = step(
-        work,
-        speed,
-        Load(
-            **common,
-            prompt_tokens=packed,
-            prompt_products=packed * per_token,
-            prompts=packed / max(1.0, request.input_tokens),
-        ),
-    )
-    return blend(plain, mixed, share)
+    def step(self, sequences: float, prompt_tokens: float = 0.0) -> Parts:
+        """Return a step with that many decoding sequences and prompt tokens."""
+        request = self.request
+        start = request.cached_tokens + request.input_tokens
+        size, products = decode_load(self.work, start, request.context)
+        share = prompt_tokens / max(1.0, request.input_tokens)
+        pairs = prompt_products(self.work, request.cached_tokens, request.input_tokens)
+        load = Load(
+            sequences=sequences,
+            cache_bytes=size,
+            cache_products=products,
+            prompt_tokens=prompt_tokens,
+            prompt_products=pairs * share,
+            prompts=share,
+        )
+        return step(self.work, self.speed, load)
 
+    def mean_step(self, sequences: float, prompts: float) -> Parts:
+        """Return the mean step when ``prompts`` prompts come with each.
 
-def prefill_seconds(work: Work, speed: Speed, request: Request, budget: float) -> float:
-    """Return the time to compute one prompt when nothing else runs."""
-    alone = steps_of(work, speed, request, 0.0, budget)
-    return alone.mixed * alone.slices
+        They are packed into as few steps as the budget allows; the mean is taken over steps with
+        and without prompts.
+        """
+        tokens = prompts * self.request.input_tokens
+        room = self.room(sequences)
+        packed = min(room, max(tokens, min(room, self.request.input_tokens)))
+        share = min(1.0, tokens / packed) if packed else 0.0
+        return blend(self.step(sequences), self.step(sequences, packed), share)
+
+    def alone(self) -> float:
+        """Return the seconds to compute one prompt when nothing else runs."""
+        slices = max(1.0, math.ceil(self.request.input_tokens / self.room(0.0)))
+        return self.step(0.0, self.request.input_tokens / slices).total * slices
+
+    def beside(self, sequences: float, prompts: float) -> float:
+        """Return the seconds to compute one prompt beside decoding sequences and other prompts.
+
+        ``prompts`` others come with each step and take their share of its room.
+        """
+        room = self.room(sequences)
+        others = min(prompts * self.request.input_tokens, room * (1 - LEAST_SHARE))
+        steps = max(1.0, math.ceil(self.request.input_tokens / (room - others)))
+        return self.step(sequences, self.request.input_tokens / steps + others).total * steps
 
 
 def blend(plain: Parts, mixed: Parts, share: float) -> Parts:
@@ -147,58 +131,47 @@ def most_running(request: Request, budget: float) -> float:
     return max(1.0, budget / (1.0 + request.input_tokens / max(1.0, request.output_tokens)))
 
 
-def closed_loop(
-    work: Work,
-    speed: Speed,
-    request: Request,
-    users: float,
-    slots: float,
-    budget: float,
-    *,
-    arrival_wait: float = 1.0,
-) -> Steady:
+def closed_loop(rank: Rank, *, users: float, slots: float, arrival_wait: float = 1.0) -> Steady:
     """Return the steady state of ``users`` who each send the next request after an answer.
 
     A request that follows an answer reaches the engine just after a step began, and waits for all
-    of it; ``arrival_wait`` is that wait in steps (a half for arrivals at any time). All figures are those of one replica. ``slots`` bounds the sequences that run; users beyond them
+    of it; ``arrival_wait`` is that wait in steps (a half for arrivals at any time).
+
+    All figures are those of one replica. ``slots`` bounds the sequences that run; users beyond them
     wait, and their wait is part of the time to the first token.
     """
-    stages = work.layout.pipeline
-    ceiling = min(slots, most_running(request, budget * stages))
+    request, stages = rank.request, rank.work.layout.pipeline
+    ceiling = min(slots, most_running(request, rank.budget * stages))
     running = max(1.0, min(users, ceiling))
-    alone = steps_of(work, speed, request, 0.0, budget)
-    decoding = running
     answer = max(0.0, request.output_tokens - 1)
-    itl = ttft = service = wait_others = 0.0
-    at = alone
+    alone = rank.alone()
+    decoding = running
+    parts = rank.step(max(1.0, running / stages))
+    itl = ttft = service = own = 0.0
     for _ in range(ROUNDS):
         micro = max(1.0, decoding / stages)
-        at = steps_of(work, speed, request, micro, budget)
-        added = max(0.0, at.mixed - at.plain)
-        others = max(0.0, (decoding - 1) / stages)
-        # Slices of other prompts per step of this micro-batch, at most one a step.
-        slices = min(1.0, others / max(1.0, request.output_tokens) * at.slices)
-        itl = at.plain + slices * added
-        # Own prompt shares its steps with the decoding others and with prompts that came along.
-        own = at.slices * (at.mixed if others > 0 else alone.mixed)
-        wait_others = slices * at.slices * added
-        residual = itl * arrival_wait if others > 0 else 0.0
-        ttft = residual + own + wait_others
+        prompts = max(0.0, (decoding - 1) / stages) / max(1.0, request.output_tokens)
+        parts = rank.mean_step(micro, prompts)
+        itl = parts.total
+        own = rank.beside(micro, prompts) if prompts else alone
+        ttft = own + (itl * arrival_wait if prompts else 0.0)
         service = ttft + answer * itl
-        decoding_new = max(1.0, running * answer * itl / service) if service else 1.0
-        if abs(decoding_new - decoding) < 1e-3 * decoding:
+        wanted = max(1.0, running * answer * itl / service)
+        if abs(wanted - decoding) < CLOSE * decoding:
             break
-        decoding = 0.5 * (decoding + decoding_new)
+        decoding = (decoding + wanted) / 2
     rate = running / service
     queue = max(0.0, (users - running) / rate)
-    spread = (0.45 * itl if running > 1 else 0.0) + (EXPONENTIAL_95 - 1) * wait_others
+    # A prompt that meets others waits for theirs; a queue empties one finished answer at a time.
+    late = 0.0 if running <= 1 else 0.45 * itl + (EXPONENTIAL_95 - 1) * max(0.0, own - alone)
+    queue_95 = queue * (1 + min(0.5, NORMAL_95 / math.sqrt(max(1.0, running))))
     return Steady(
         running=running,
         itl=itl,
         ttft=ttft + queue,
-        ttft_95=ttft + spread + queue * (1 + min(0.5, 1.645 / math.sqrt(max(1.0, running)))),
+        ttft_95=ttft + late + queue_95,
         e2e=service + queue,
-        e2e_95=service + spread + queue * (1 + min(0.5, 1.645 / math.sqrt(max(1.0, running)))),
+        e2e_95=service + late + queue_95,
         rate=rate,
-        parts=at.parts,
+        parts=parts,
     )

@@ -36,6 +36,7 @@ class Speed:
     expert: float
     expert_read: float
     balance: float
+    routing: float
 
 
 @dataclass(frozen=True)
@@ -129,6 +130,7 @@ def engine_speed(
         expert=constants.share("expert", *factors),
         expert_read=constants.share("expert_read", *factors),
         balance=constants.share("balance", *factors),
+        routing=constants.value("routing_kb", *factors) * 1e3 / (gpu.bandwidth_gb_s * 1e9),
     )
 
 
@@ -147,6 +149,7 @@ def ideal_speed(gpu: Gpu) -> Speed:
         expert=1.0,
         expert_read=1.0,
         balance=1.0,
+        routing=0.0,
     )
 
 
@@ -201,10 +204,21 @@ def step(work: Work, speed: Speed, load: Load) -> Parts:
         prompt_attention=2 * load.prompt_products / speed.attention,
         communication=_communication(work, speed, tokens),
         overhead=work.layers * speed.layer
+        + _routed(work, tokens) * speed.routing
         + load.sequences * speed.sequence
         + load.prompts * speed.request,
         product=(weights**KNEE + busy**KNEE) ** (1 / KNEE),
     )
+
+
+def _routed(work: Work, tokens: float) -> float:
+    """Return the choices of experts that a rank handles in a step, over all its layers.
+
+    Without expert parallelism every rank sorts the tokens of all choices for its slice of each.
+    """
+    layout = work.layout
+    choices = tokens * layout.data * work.expert_top_k * work.expert_layers
+    return choices / (layout.tensor * layout.data) if layout.expert else choices
 
 
 def _communication(work: Work, speed: Speed, tokens: float) -> float:

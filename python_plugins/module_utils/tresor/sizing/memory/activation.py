@@ -15,12 +15,14 @@ from ..model.shape import ModelShape
 from .constants import Constants
 from .engine import Engine
 from .parallel import Layout
+from .runner import second_runner
 
 GIB = 1024**3
 
 # Bytes per logit alive at the sampler's peak: 16-bit logits and their float32 copy, then either
-# sorted values, 64-bit indices and the sort's own buffers, or probabilities and random numbers.
-LOGIT_BYTES = {"v0": 24, "sort": 38, "triton": 14, "flashinfer": 14}
+# sorted values, 64-bit indices and the sort's own buffers, or probabilities and random numbers. The
+# second model runner keeps 16-bit logits only while it profiles.
+LOGIT_BYTES = {"v0": 24, "sort": 38, "triton": 14, "flashinfer": 14, "unfiltered": 2}
 
 # 16-bit activations per patch that are alive at an encoder's peak, in hidden and inner sizes.
 _ENCODER_HIDDEN = 6
@@ -132,7 +134,7 @@ def _sampling(model: ModelShape, engine: Engine, batch: Batch) -> float:
     if model.pooling:
         return 0.0
     rows = min(batch.sequences, batch.tokens)
-    kind = engine.sampler
+    kind = "unfiltered" if second_runner(model, engine) else engine.sampler
     if kind == "triton" and rows < 8:
         kind = "sort"
     total = float(LOGIT_BYTES[kind] * rows * model.vocab_size)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from ..model.shape import ModelShape
 from . import activation, overhead
-from .activation import GIB, Batch, Peak
+from .activation import GIB, LOGIT_BYTES, Batch, Peak
 from .capacity import Capacity, capacity_of
 from .card import Card
 from .constants import Constants
@@ -15,6 +15,7 @@ from .engine import Engine
 from .groups import CacheOptions, Pool, pool_of
 from .options import KV_DTYPES, Request
 from .parallel import Layout
+from .runner import second_runner
 from .weights import stage_bytes
 
 # Half-width of the band that at least nine of ten measured pools lie in, as a share of the card:
@@ -45,6 +46,17 @@ class Budget:
     utilization: float
     band: float
     resolved: Mapping[str, object] = field(default_factory=dict)
+
+    @property
+    def outside(self) -> float:
+        """Bytes of the card that neither the budget nor the process itself takes."""
+        return self.total - self.context - self.requested
+
+    @property
+    def missing(self) -> float:
+        """Bytes that warm-up lacks after the pool is taken; negative if there is room."""
+        graphs = 0.0 if self.graphs_in_budget else self.graphs
+        return graphs + self.warm_up - self.outside
 
     def error_band(self) -> dict[str, float]:
         """Return the band around the pool: plus and minus GiB, and that as a share of the card."""
@@ -78,7 +90,8 @@ def budget_of(setting: Setting, request: Request) -> Budget:
     pool = pool_of(model, layout, engine, _cache_options(model, engine, request))
     weights = stage_bytes(model, layout, engine)
     last = layout.pipeline - 1
-    outside = 0.0 if engine.cpu else overhead.non_torch(layout, engine, constants)
+    fused = overhead.fuses_all_reduce(layout, engine, card.capability, eager=request.enforce_eager)
+    outside = 0.0 if engine.cpu else overhead.non_torch(layout, engine, constants, fused=fused)
     graphs = 0.0
     if not request.enforce_eager and not engine.cpu and not (model.pooling and not pool.groups):
         graphs = overhead.graphs(model, layout, engine, batch, constants)
@@ -135,12 +148,15 @@ def budget_of(setting: Setting, request: Request) -> Budget:
 def _warm_up(setting: Setting, batch: Batch, last: Peak) -> float:
     """Return what the sampler's warm-up needs beyond the peak that was profiled.
 
-    It runs after the pool is taken. Engines that sort profile the same buffers they use then.
+    It runs after the pool is taken. Engines that sort profile the same buffers they use then; the
+    second model runner filters only now.
     """
     if setting.model.pooling or not setting.engine.since(17):
         return 0.0
     logits = min(batch.sequences, batch.tokens) * setting.model.vocab_size
     extra = setting.constants.warm_up_logit_bytes * logits
+    if second_runner(setting.model, setting.engine):
+        extra = (LOGIT_BYTES["flashinfer"] - LOGIT_BYTES["unfiltered"]) * logits
     return max(0.0, last.sampler + extra - last.bytes)
 
 

@@ -16,6 +16,8 @@ from .engine import Engine
 _REMARK = re.compile(r"(\d{3,7})\s*MiB|(\d{1,4}\.\d{1,3})\s*GiB")
 _DRIVER_MIB = 470
 
+CPU = "cpu"
+
 
 @dataclass(frozen=True)
 class Card:

@@ -14,8 +14,22 @@ _COUNT = 51
 _LARGEST = 512
 
 
-def non_torch(layout: Layout, engine: Engine, constants: Constants) -> float:
-    """Bytes that kernels, NCCL and custom all-reduce take outside of torch on one rank.
+def fuses_all_reduce(layout: Layout, engine: Engine, capability: int, *, eager: bool) -> bool:
+    """Tell whether the engine fuses all-reduce with the norm after it, which sets up workspaces.
+
+    Since 0.17 by default on Hopper and data-centre Blackwell, in compiled mode; up to 0.31 not
+    together with pipeline or data parallelism. Source: `enable_allreduce_rms_fusion` in
+    `config/vllm.py`. A card that is not known is taken to be one of these.
+    """
+    if layout.tensor == 1 or eager or not engine.since(17):
+        return False
+    if (layout.pipeline > 1 or layout.data > 1) and not engine.since(32):
+        return False
+    return capability in (0, 90) or 100 <= capability < 110
+
+
+def non_torch(layout: Layout, engine: Engine, constants: Constants, *, fused: bool) -> float:
+    """Bytes that kernels, NCCL and all-reduce take outside of torch on one rank.
 
     NCCL is set up before the engine takes its first measurement from 0.12 on, so it no longer
     counts, except for what all-reduce allocates later.
@@ -27,7 +41,7 @@ def non_torch(layout: Layout, engine: Engine, constants: Constants) -> float:
             size = constants.non_torch_old
     elif not engine.since(17):
         size = constants.non_torch_middle
-    elif layout.tensor > 1:
+    elif fused:
         size = constants.non_torch_tp + constants.non_torch_tp_rank * layout.tensor
     else:
         size = constants.non_torch_pp if layout.pipeline > 1 else constants.non_torch

@@ -100,7 +100,10 @@ def _outcome(excess: float) -> str:
 def _alternatives(
     promise: Promise, load: Load, deployment: Mapping[str, Any], search: Search | None
 ) -> list[Alternative]:
-    """Return what keeps the promise with least power, or what misses it by least."""
+    """Return what keeps the promise with least power, or what misses it by least.
+
+    The same model on other cards and in other formats comes first, then smaller models.
+    """
     bounds = search if search is not None else Search()
     tried = []
     for options, change in _candidates(deployment, bounds):
@@ -110,11 +113,22 @@ def _alternatives(
     keeping = [one for one in tried if _outcome(one.excess) == "reachable"]
     if not keeping:
         return sorted(tried, key=lambda one: one.excess)[: bounds.shown]
-    cheapest: dict[tuple[str, str], Alternative] = {}
-    for one in sorted(keeping, key=lambda one: (one.power_w, one.gpus, one.excess)):
-        shape = (str(one.options["model"]), str(one.options.get("quantization")))
-        cheapest.setdefault(shape, one)
-    return list(cheapest.values())[: bounds.shown]
+    keeping.sort(key=lambda one: (one.power_w, one.gpus, one.excess))
+    own = [one for one in keeping if one.options["model"] == deployment["model"]]
+    smaller: dict[str, Alternative] = {}
+    for one in keeping:
+        if one.options["model"] != deployment["model"]:
+            smaller.setdefault(str(one.options["model"]), one)
+    room = max(1, bounds.shown - len(smaller))
+    return [*_by_card(own)[:room], *smaller.values()][: bounds.shown]
+
+
+def _by_card(found: list[Alternative]) -> list[Alternative]:
+    """Keep the first of each card: the format and layout that need least."""
+    kept: dict[str, Alternative] = {}
+    for one in found:
+        kept.setdefault(one.options["gpu"], one)
+    return list(kept.values())
 
 
 def _candidates(
@@ -170,17 +184,17 @@ def _least(
     if most < 1:
         return None
     try:
-        best = _with(promise, load, options, change, 1, search)
+        best = _with(promise, load, options, change=change, replicas=1, search=search)
         hopeless = best.seen.floor_excess(promise) * (1 + MARGIN) > 1
         if hopeless or _outcome(best.excess) == "reachable":
             return best
         low, high = 1, most
-        best = _with(promise, load, options, change, high, search)
+        best = _with(promise, load, options, change=change, replicas=high, search=search)
         if _outcome(best.excess) != "reachable":
             return best
         while high - low > 1:
             middle = (low + high) // 2
-            one = _with(promise, load, options, change, middle, search)
+            one = _with(promise, load, options, change=change, replicas=middle, search=search)
             if _outcome(one.excess) == "reachable":
                 high, best = middle, one
             else:
@@ -195,6 +209,7 @@ def _with(
     promise: Promise,
     load: Load,
     options: dict[str, Any],
+    *,
     change: str,
     replicas: int,
     search: Search,

@@ -1,0 +1,181 @@
+"""Parts of the latency model against hand calculations."""
+
+from __future__ import annotations
+
+import pytest
+
+from tresor.sizing.gpu import find
+from tresor.sizing.latency.context import causal_pairs, mean_cached
+from tresor.sizing.latency.engines import SGLANG, TENSORRT, VLLM, generation
+from tresor.sizing.latency.static import run_batch
+from tresor.sizing.latency.step import Load, decode_load, ideal_speed, step
+from tresor.sizing.latency.work import Layout, Work, count_work
+from tresor.sizing.latency.workloads import workload_of
+from tresor.sizing.model import describe
+
+H100 = find("H100 SXM 80GB")
+
+
+def work_of(model: str, layout: Layout, quantization: str | None = None) -> Work:
+    return count_work(describe(model, quantization), H100, layout, 16)
+
+
+def test_mean_of_a_window_is_the_sum_over_its_tokens() -> None:
+    for start, end, window in [(0, 100, None), (0, 100, 30), (50, 100, 30), (20, 100, 200)]:
+        lengths = [min(n, window) if window else n for n in range(start, end)]
+        expected = sum(lengths) / (end - start)
+        assert mean_cached(start, end, window) == pytest.approx(expected, abs=0.51)
+
+
+def test_pairs_of_a_causal_prefill_are_half_a_square() -> None:
+    assert causal_pairs(0, 1000, None) == pytest.approx(500_000)
+    assert causal_pairs(500, 10, None) == pytest.approx(5050)
+
+
+def test_weights_of_a_dense_model_divide_over_the_ranks() -> None:
+    whole = work_of("meta-llama/Llama-3.3-70B-Instruct", Layout())
+    quarter = work_of("meta-llama/Llama-3.3-70B-Instruct", Layout(tensor=4))
+    # 69.5 billion parameters are multiplied per token; norms are repeated on each rank.
+    assert whole.weight_bytes == pytest.approx(2 * 69.5e9, rel=0.005)
+    assert quarter.weight_bytes == pytest.approx(whole.weight_bytes / 4, rel=0.001)
+
+
+def test_batch_touches_experts_as_balls_fall_into_bins() -> None:
+    work = work_of("mistralai/Mixtral-8x7B-v0.1", Layout())
+    assert work.experts_touched(0) == 0
+    assert work.experts_touched(1) == pytest.approx(2 / 8)
+    assert work.experts_touched(2) == pytest.approx(1 - 0.75**2)
+    assert work.experts_touched(1000) == pytest.approx(1)
+
+
+def test_experts_spread_over_data_parallel_ranks() -> None:
+    alone = work_of("Qwen/Qwen3-235B-A22B", Layout(), "fp8")
+    spread = work_of("Qwen/Qwen3-235B-A22B", Layout(data=8, expert=True), "fp8")
+    assert sum(one.read for one in spread.experts) == pytest.approx(
+        sum(one.read for one in alone.experts) / 8
+    )
+    assert sum(one.read for one in spread.dense) == sum(one.read for one in alone.dense)
+
+
+def test_sliding_layers_stop_growing() -> None:
+    work = work_of("openai/gpt-oss-20b", Layout())
+    short, _ = decode_load(work, 128, 128)
+    long, _ = decode_load(work, 4096, 4096)
+    # Half of the 24 layers see at most 128 tokens: 8 KV heads of 64, keys and values, 16 bit.
+    per_token = 12 * 2 * 8 * 64 * 2
+    assert short == pytest.approx(2 * per_token * 128)
+    assert long == pytest.approx(per_token * (4096 + 128))
+
+
+def test_latent_cache_is_not_divided_by_tensor_parallelism() -> None:
+    one, eight = (
+        decode_load(work_of("deepseek-ai/DeepSeek-R1", Layout(tensor=t)), 1000, 1000)[0]
+        for t in (1, 8)
+    )
+    assert one == eight == pytest.approx(61 * 576 * 2 * 1000)
+
+
+def test_ideal_decode_of_one_user_is_weights_and_cache_over_bandwidth() -> None:
+    work = work_of("meta-llama/Llama-3.1-8B", Layout())
+    size, products = decode_load(work, 1000, 1000)
+    parts = step(work, ideal_speed(H100), Load(1, size, products))
+    assert parts.weights == pytest.approx(work.weight_bytes / 3.35e12)
+    assert parts.cache == pytest.approx(1000 * 131072 / 3.35e12)
+    assert parts.overhead == parts.communication == 0
+
+
+def test_ideal_prefill_is_two_operations_per_parameter_and_token() -> None:
+    work = work_of("meta-llama/Llama-3.1-8B", Layout())
+    parts = step(work, ideal_speed(H100), Load(prompt_tokens=4096, prompts=1))
+    # The output layer of 0.53 billion works for one token of the prompt only.
+    assert parts.arithmetic == pytest.approx(2 * 6.98e9 * 4096 / 989e12, rel=0.01)
+
+
+def batch(
+    requests: int, pool_tokens: float, *, reserve_all: bool, slots: int = 256
+) -> tuple[float, int, int]:
+    found = run_batch(
+        work_of("meta-llama/Llama-3.1-8B", Layout()),
+        ideal_speed(H100),
+        requests=requests,
+        input_tokens=1000,
+        output_tokens=100,
+        slots=slots,
+        pool_tokens=pool_tokens,
+        budget=8192,
+        reserve_all=reserve_all,
+    )
+    return found.total, found.largest, found.preempted
+
+
+def test_batch_that_fits_runs_at_once() -> None:
+    assert batch(16, 1e6, reserve_all=True)[1:] == (16, 0)
+    assert batch(16, 1e6, reserve_all=False) == batch(16, 1e6, reserve_all=True)
+
+
+def test_batch_larger_than_the_pool_runs_in_turns() -> None:
+    at_once, _, _ = batch(16, 1e6, reserve_all=True)
+    turns, largest, preempted = batch(16, 8 * 1100, reserve_all=True)
+    assert (largest, preempted) == (8, 0)
+    assert turns > 1.5 * at_once
+
+
+def test_engine_that_admits_by_prompt_preempts_when_the_pool_is_full() -> None:
+    total, largest, preempted = batch(16, 8 * 1100, reserve_all=False)
+    assert largest == 8
+    assert batch(17, 8 * 1100, reserve_all=False)[0] > total
+    assert batch(16, 9 * 1010, reserve_all=False)[2] > 0
+    assert preempted == 0
+
+
+def test_batch_larger_than_the_slots_runs_in_turns() -> None:
+    assert batch(16, 1e6, reserve_all=True, slots=4)[1] == 4
+
+
+def test_pool_smaller_than_one_request_still_ends() -> None:
+    total, largest, _ = batch(3, 10, reserve_all=False)
+    assert largest == 1
+    assert total > 0
+
+
+@pytest.mark.parametrize(
+    ("version", "static", "expected"),
+    [
+        ("0.10.2", False, "new"),
+        ("0.6.3", False, "old"),
+        ("2024 (paper)", True, "old"),
+        ("MLPerf Inference v6.0", False, "new"),
+        (None, True, "old"),
+        (None, False, "new"),
+        ("0.10.0", True, "new"),
+    ],
+)
+def test_generation_follows_version_year_or_kind(
+    version: str | None, static: bool, expected: str
+) -> None:
+    assert generation(VLLM, version, static=static) == expected
+
+
+def test_only_vllms_numbers_are_read_as_its_versions() -> None:
+    assert generation(TENSORRT, "0.16.0", static=False) == "new"
+    assert generation(SGLANG, "0.4.1", static=False) == "new"
+
+
+@pytest.mark.parametrize(
+    ("name", "found"),
+    [
+        ("llama2-70b-99", "meta-llama/Llama-2-70b-hf"),
+        ("llama2-70b-99.9", "meta-llama/Llama-2-70b-hf"),
+        ("meta-llama/Llama-3.1-8B-Instruct", "meta-llama/Llama-3.1-8B"),
+        ("DeepSeek-R1", "deepseek-ai/DeepSeek-R1"),
+        ("gpt-oss-120b", "openai/gpt-oss-120b"),
+    ],
+)
+def test_benchmarks_are_known_by_either_name(name: str, found: str) -> None:
+    workload = workload_of(name)
+    assert workload is not None
+    assert workload.model == found
+
+
+def test_other_models_have_no_benchmark() -> None:
+    assert workload_of("Qwen/Qwen3-8B") is None
