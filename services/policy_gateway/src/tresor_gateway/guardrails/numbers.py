@@ -1,0 +1,146 @@
+"""Payment cards and phone numbers: groups of digits with separators between them."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from tresor_gateway.guardrails import checks
+from tresor_gateway.guardrails.engine import Pattern
+from tresor_gateway.guardrails.findings import Span
+from tresor_gateway.guardrails.recognise import CARD, DIGITS, PHONE
+
+MAX_GAP: Final = 3
+SEPARATORS: Final = frozenset(" -./()")
+# Seven digits, the shortest number of interest.
+ANCHOR: Final = Pattern(rb"[0-9](?:[ \-./()]{0,3}[0-9]){6}")
+_CARD_DIGITS: Final = (13, 19)
+_CARD_LEADS: Final = frozenset("23456")
+_AREA_DIGITS: Final = 3
+_PHONE_GAPS: Final = frozenset({" ", "-", "/", ".", " / ", " - ", ") ", ")", " (", "(", "-(", ")-"})
+
+Group = tuple[int, int]
+
+
+def numbers(text: str, end: int) -> tuple[list[Span], int]:
+    """The cards and phone numbers of the run of groups around ``end``, and where the run ends."""
+    groups = _groups(text, end)
+    spans: list[Span] = []
+    behind = 0
+    for index, (start, _) in enumerate(groups):
+        if start < behind:
+            continue
+        span = None
+        if text[start] in _CARD_LEADS:
+            span = _card(text, groups, index)
+        if span is None:
+            span = _phone(text, groups, index)
+        if span is not None:
+            spans.append(span)
+            behind = span.end
+    return spans, groups[-1][1]
+
+
+def _groups(text: str, end: int) -> list[Group]:
+    """All groups of digits that hang together with the digit before ``end``."""
+    first = last = end - 1
+    gap = 0
+    position = first
+    while position > 0 and gap <= MAX_GAP:
+        position -= 1
+        if text[position] in DIGITS:
+            first, gap = position, 0
+        elif text[position] in SEPARATORS:
+            gap += 1
+        else:
+            break
+    gap = 0
+    position = last
+    while position + 1 < len(text) and gap <= MAX_GAP:
+        position += 1
+        if text[position] in DIGITS:
+            last, gap = position, 0
+        elif text[position] in SEPARATORS:
+            gap += 1
+        else:
+            break
+    groups: list[Group] = []
+    start = -1
+    for position in range(first, last + 2):
+        inside = position <= last and text[position] in DIGITS
+        if inside and start < 0:
+            start = position
+        elif not inside and start >= 0:
+            groups.append((start, position))
+            start = -1
+    return groups
+
+
+def _card(text: str, groups: list[Group], index: int) -> Span | None:
+    """A card number that begins with this group, the longest one."""
+    separator: str | None = None
+    digits = ""
+    found: Span | None = None
+    behind = 0
+    for start, stop in groups[index : index + _CARD_DIGITS[1]]:
+        if digits:
+            gap = text[behind:start]
+            if gap not in (" ", "-", ".") or (separator is not None and gap != separator):
+                break
+            separator = gap
+        behind = stop
+        digits += text[start:stop]
+        if len(digits) > _CARD_DIGITS[1]:
+            break
+        if len(digits) >= _CARD_DIGITS[0] and checks.card(digits):
+            found = Span(groups[index][0], stop, CARD)
+    return found
+
+
+def _phone(text: str, groups: list[Group], index: int) -> Span | None:
+    """A phone number that begins with this group, the longest one."""
+    start, stop = groups[index]
+    lead = text[start - 1 : start]
+    if text[start] != "0" and lead != "+" and stop - start != _AREA_DIGITS:
+        return None
+    begin = start
+    if lead == "(" and text[stop : stop + 1] == ")":
+        begin -= 1
+        lead = text[begin - 1 : begin] if begin > 0 else ""
+    plus = lead == "+" and not text[begin - 2 : begin - 1].isalnum()
+    if not plus and (lead.isalnum() or (lead in ("+", ".", "_", "#") and lead)):
+        return None
+    parts: list[str] = []
+    total = 0
+    found: Span | None = None
+    for number in range(index, len(groups)):
+        low, high = groups[number]
+        if number > index and text[groups[number - 1][1] : low] not in _PHONE_GAPS:
+            break
+        total += high - low
+        if total > checks.MAX_PHONE_DIGITS + 2:
+            break
+        parts.append(text[low:high])
+        if _is_phone(parts, plus=plus) and not _is_date(text, groups, index, number):
+            found = Span(begin - 1 if plus else begin, high, PHONE)
+    return found
+
+
+def _is_phone(parts: list[str], *, plus: bool) -> bool:
+    if plus:
+        # "+49 (0) 30 ..." keeps the 0 of the national form.
+        rest = [part for part in parts[1:] if part != "0"]
+        return checks.international_phone("".join([parts[0], *rest]))
+    if parts[0].startswith("00"):
+        return checks.international_phone("".join(parts)[2:]) and len("".join(parts)) >= 11
+    if parts[0].startswith("0"):
+        return checks.national_phone(parts)
+    return checks.north_american_phone(parts)
+
+
+def _is_date(text: str, groups: list[Group], index: int, number: int) -> bool:
+    """Whether the first three groups are day, month and year in some order."""
+    if number - index < 2:
+        return False
+    sizes = [groups[i][1] - groups[i][0] for i in range(index, index + 3)]
+    gaps = {text[groups[i][1] : groups[i + 1][0]] for i in range(index, index + 2)}
+    return len(gaps) == 1 and gaps <= {".", "-", "/"} and sizes in ([2, 2, 4], [4, 2, 2], [2, 2, 2])
