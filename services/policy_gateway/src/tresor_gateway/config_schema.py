@@ -14,6 +14,8 @@ Size = Annotated[int, Meta(ge=1024, le=1 << 31)]
 Algorithm = Literal[
     "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"
 ]
+Action = Literal["allow", "flag", "mask", "block"]
+Judgement = Literal["allow", "flag", "block"]
 EndpointName = Literal["models", "chat.completions", "completions", "embeddings"]
 
 
@@ -133,6 +135,42 @@ class Limits(Section, frozen=True, kw_only=True):
     drain_seconds: Seconds = 30.0
 
 
+class Incoming(Section, frozen=True, kw_only=True):
+    """What findings in texts on their way to a model mean."""
+
+    email: Action = "mask"
+    iban: Action = "mask"
+    card: Action = "mask"
+    phone: Action = "mask"
+    ip: Action = "mask"
+    secret: Action = "mask"  # noqa: S105 - what to do, not a secret
+    injection: Judgement = "block"
+
+
+class Outgoing(Section, frozen=True, kw_only=True):
+    """What findings in answers mean."""
+
+    email: Action = "mask"
+    iban: Action = "mask"
+    card: Action = "mask"
+    phone: Action = "mask"
+    ip: Action = "mask"
+    secret: Action = "mask"  # noqa: S105 - what to do, not a secret
+    output_schema: Judgement = "block"
+
+
+class Guardrails(Section, frozen=True, kw_only=True):
+    """The stages that texts pass, and the bounds of their work."""
+
+    request: Incoming = Incoming()
+    context: Incoming = Incoming()
+    response: Outgoing = Outgoing()
+    restore: bool = True
+    repair: bool = True
+    deadline_milliseconds: Annotated[int, Meta(ge=1, le=10_000)] = 250
+    max_prompt_characters: Annotated[int, Meta(ge=1, le=1 << 26)] = 2_000_000
+
+
 class Audit(Section, frozen=True, kw_only=True):
     """Where decisions are recorded."""
 
@@ -155,6 +193,7 @@ class Config(Section, frozen=True, kw_only=True):
     audit: Audit
     upstream: Upstream = Upstream()
     limits: Limits = Limits()
+    guardrails: Guardrails = Guardrails()
     keys: Keys | None = None
     workers: Annotated[int, Meta(ge=1, le=128)] = 1
     pid_file: Text | None = None

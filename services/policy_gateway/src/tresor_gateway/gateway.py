@@ -8,21 +8,38 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from tresor_gateway import config_schema as schema
 from tresor_gateway.api import answers, endpoints, errors, request
 from tresor_gateway.api.endpoints import Endpoint, EndpointTable
 from tresor_gateway.api.errors import ApiError
+from tresor_gateway.api.parameters import (
+    ChatRequest,
+    EmbeddingRequest,
+    JsonSchema,
+    ResponseFormat,
+)
+from tresor_gateway.api.texts import change_texts
 from tresor_gateway.audit.uuid7 import uuid7
 from tresor_gateway.audit.writer import AuditWriter
 from tresor_gateway.call import Call
 from tresor_gateway.catalogue import Catalogue
+from tresor_gateway.guarded import Contract, Guarded, categories, with_complaint
+from tresor_gateway.guardrails.errors import (
+    BlockedError,
+    GuardrailError,
+    GuardrailTimeoutError,
+)
+from tresor_gateway.guardrails.output import OutputSchema, SchemaError
+from tresor_gateway.guardrails.pipeline import Guard, Part, Pipeline
 from tresor_gateway.http.exchange import Exchange
 from tresor_gateway.identity.authenticator import Authenticator, Identity, KeysNeededError
 from tresor_gateway.metrics.gateway import GatewayMetrics
-from tresor_gateway.upstream.forward import Forward
+from tresor_gateway.upstream.forward import Forward, Receiver
 from tresor_gateway.upstream.pool import EnginePool
 
 log = logging.getLogger(__name__)
@@ -39,6 +56,7 @@ class Parts:
     authenticator: Authenticator
     audit: AuditWriter
     metrics: GatewayMetrics
+    pipeline: Pipeline
 
 
 class Gateway:
@@ -53,6 +71,7 @@ class Gateway:
         self._catalogue = parts.catalogue
         self._pool = parts.pool
         self._authenticator = parts.authenticator
+        self._pipeline = parts.pipeline
         self._behind_proxy = behind_proxy
         self._endpoints = EndpointTable(
             frozenset(parts.catalogue.tasks.values()), internal=behind_proxy
@@ -192,21 +211,102 @@ class Gateway:
         call.model = model
         prepared = request.prepare(parsed, self._limits, model.context_tokens)
         call.parameters = prepared.parameters
-        forward = Forward(
-            self._loop,
-            self._pool,
-            self._config.upstream,
-            call,
-            target=endpoint.target,
-            request_id=exchange.request_id,
-            stream=prepared.stream,
-            usage_wanted=prepared.usage_wanted,
-            body=lambda served_name: prepared.body(served_name, identity.cache_salt),
-        )
-        call.forward = forward
-        exchange.on_pause = forward.pause
-        exchange.on_resume = forward.resume
-        forward.start(model.replicas)
+        guard = call.guard = self._pipeline.guard()
+        self._judge(guard, parsed)
+
+        def forward(receiver: Receiver) -> Forward:
+            return Forward(
+                self._loop,
+                self._pool,
+                self._config.upstream,
+                receiver,
+                target=endpoint.target,
+                request_id=exchange.request_id,
+                stream=prepared.stream,
+                usage_wanted=prepared.usage_wanted,
+                body=lambda served_name: prepared.body(served_name, identity.cache_salt),
+            )
+
+        def start(receiver: Receiver) -> None:
+            if exchange.open and not call.over:
+                call.forward = forward(receiver)
+                exchange.on_pause = call.forward.pause
+                exchange.on_resume = call.forward.resume
+                call.forward.start(model.replicas)
+
+        start(self._receiver(call, guard, parsed, start))
+
+    def _judge(self, guard: Guard, parsed: request.Request) -> None:
+        """The texts of a request pass the guardrails, masked where the policy says so."""
+        began = time.perf_counter()
+        parts: list[Part] = []
+
+        def collect(text: str, screened: bool) -> str:
+            parts.append(Part(text, screened))
+            return text
+
+        change_texts(parsed, collect)
+        limit = self._config.guardrails.max_prompt_characters
+        if sum(len(part.text) for part in parts) > limit:
+            raise errors.prompt_too_long(limit)
+        try:
+            masked = guard.incoming(parts)
+        except BlockedError as error:
+            raise errors.content_blocked(categories(str(error))) from error
+        except GuardrailError as error:
+            log.warning("request: %s", error)
+            raise errors.guardrail_failed(late=isinstance(error, GuardrailTimeoutError)) from error
+        finally:
+            self.metrics.judging.observe(time.perf_counter() - began)
+        if masked is not None:
+            texts = iter(masked)
+            change_texts(parsed, lambda _text, _screened: next(texts))
+
+    def _receiver(
+        self,
+        call: Call,
+        guard: Guard,
+        parsed: request.Request,
+        start: Callable[[Receiver], None],
+    ) -> Receiver:
+        """Who reads the answer: the call itself when there is nothing to look for in it."""
+        chat = isinstance(parsed, ChatRequest)
+        contract: Contract | None = None
+        schema = wanted_schema(parsed)
+        settings = self._config.guardrails
+        action = settings.response.output_schema
+        if schema is not None and action != "allow":
+            try:
+                compiled = OutputSchema(schema)
+            except SchemaError as error:
+                raise errors.bad_parameter(
+                    "response_format", f"The schema cannot be used: {error}."
+                ) from error
+
+            def ask_again(answer: str, problem: str) -> None:
+                if isinstance(parsed, ChatRequest):
+                    # What was put back for the client must not reach the engine.
+                    masked = guard.incoming([Part(answer, False), Part(problem, False)])
+                    with_complaint(parsed, *(masked or (answer, problem)))
+                    start(receiver)
+
+            whole = action == "block" and not getattr(parsed, "stream", False)
+            again = ask_again if settings.repair and whole else None
+            contract = Contract(compiled, action, again)
+        if isinstance(parsed, EmbeddingRequest) or (
+            contract is None and not guard.cleans_responses
+        ):
+            return call
+        receiver = Guarded(call, guard, chat=chat, contract=contract)
+        return receiver
+
+
+def wanted_schema(parsed: request.Request) -> dict[str, Any] | None:
+    """The JSON Schema a client wants the answer to obey."""
+    form = parsed.response_format if isinstance(parsed, ChatRequest) else None
+    if isinstance(form, ResponseFormat) and isinstance(form.json_schema, JsonSchema):
+        return form.json_schema.schema
+    return None
 
 
 def _check_content(headers: dict[bytes, bytes]) -> None:

@@ -8,6 +8,7 @@ import codecs
 import pytest
 
 from services.policy_gateway.tests.guardrails.support import rules, screening
+from tresor_gateway.guardrails.errors import BlockedError
 from tresor_gateway.guardrails.pipeline import Part, Pipeline
 from tresor_gateway.guardrails.policy import DirectionPolicy, Policy
 
@@ -94,7 +95,8 @@ def test_application_text_is_not_screened() -> None:
     guard = pipeline.guard()
     guard.incoming([Part(OVERRIDE, screened=False), Part("Hello")])
     assert guard.verdicts["request"].action == "allow"
-    guard.incoming([Part(OVERRIDE)])
+    with pytest.raises(BlockedError, match="override-en"):
+        guard.incoming([Part(OVERRIDE)])
     assert guard.verdicts["request"].action == "block"
     assert guard.verdicts["request"].findings["injection.override-en"] == 1
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from services.policy_gateway.tests.guardrails.support import FAR, pipeline
-from tresor_gateway.guardrails.errors import GuardrailError, GuardrailTimeoutError
+from tresor_gateway.guardrails.errors import BlockedError, GuardrailError, GuardrailTimeoutError
 from tresor_gateway.guardrails.pipeline import Part, Pipeline
 from tresor_gateway.guardrails.policy import KINDS, DirectionPolicy, Policy
 
@@ -74,7 +74,8 @@ def test_other_actions_leave_the_text_alone(action: str, text: None) -> None:
 def test_block_is_the_gravest_verdict() -> None:
     policy = DirectionPolicy({"email": "mask", "card": "block"})
     guard = Pipeline(Policy(policy, policy, policy, deadline_seconds=FAR)).guard()
-    assert guard.incoming([Part(f"{MAIL} {CARD}")]) is None
+    with pytest.raises(BlockedError, match="card, email"):
+        guard.incoming([Part(f"{MAIL} {CARD}")])
     assert guard.verdicts["request"].action == "block"
 
 
@@ -103,3 +104,12 @@ def test_engine_failure_is_an_error_and_not_a_verdict(monkeypatch: pytest.Monkey
     with pytest.raises(GuardrailError):
         stream.feed("a 1 2 ")
         stream.finish()
+
+
+def test_blocked_value_stops_an_answer() -> None:
+    guard = pipeline(response="block").guard()
+    with pytest.raises(BlockedError, match="email"):
+        guard.outgoing(f"Write to {MAIL}")
+    stream = pipeline(response="block").guard().stream()
+    with pytest.raises(BlockedError):
+        stream.feed(f"Write to {MAIL} now")

@@ -66,6 +66,8 @@ class Decision(Base):
     engine: str = ""
     attempts: int = 0
     parameters: dict[str, int | bool] = {}
+    guardrails: dict[str, str] = {}
+    findings: dict[str, int] = {}
     tokens: TokenCounts | None = None
     latency_us: Latency | None = None
     request_bytes: int = 0

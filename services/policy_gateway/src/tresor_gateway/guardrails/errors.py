@@ -13,3 +13,7 @@ class GuardrailTimeoutError(GuardrailError):
 
 class TooManyCandidatesError(GuardrailError):
     """A text has more possible findings than can be checked in reasonable time."""
+
+
+class BlockedError(GuardrailError):
+    """Not a failure: the policy does not let this text pass."""

@@ -257,7 +257,8 @@ RULES: Final = (
             "(?:act|respond|answer|play|behave|role.?play|be called|follow|speak)",
             "(?:respond|reply|answer|start|begin|prefix)[^.\\n]{0,50}"
             "(?:every|each|all|your)[^.\\n]{0,40}"
-            '(?:response|reply|message|answer|output|prompt)s?[^.\\n]{0,24} with [^A-Za-z]{0,3}[\\[("*]',
+            "(?:response|reply|message|answer|output|prompt)s?"
+            '[^.\\n]{0,24} with [^A-Za-z]{0,3}[\\[("*]',
             "(?:two|both|2) (?:different )?(?:responses|ways|answers)[^\\x00]{0,120}(?:normal"
             "|classic|standard|chatgpt)",
             "(?:chatgpt|assistant) now (?:acts|runs|behaves)",

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from tresor_gateway.guardrails.errors import GuardrailTimeoutError
+from tresor_gateway.guardrails.errors import BlockedError, GuardrailTimeoutError
 from tresor_gateway.guardrails.findings import Span, disjoint
 from tresor_gateway.guardrails.inspector import Clock, Inspector
 from tresor_gateway.guardrails.masking import PLACEHOLDER, Placeholders, replace
@@ -60,8 +60,8 @@ class Pipeline:
         made: dict[tuple[frozenset[str], bool], Inspector] = {}
         for direction in ("request", "context", "response"):
             rules: DirectionPolicy = getattr(policy, direction)
-            for screened, table in ((True, self._screened), (False, self._plain)):
-                wants = screened and rules.injection != "allow"
+            for table in (self._screened, self._plain):
+                wants = table is self._screened and rules.injection != "allow"
                 key = (rules.wanted, wants)
                 if key not in made:
                     made[key] = Inspector(rules.wanted, screen if wants else None, clock=clock)
@@ -115,15 +115,16 @@ class Guard:
     ) -> list[str] | None:
         """Judge texts on their way to a model; the masked texts, or none when nothing changed.
 
-        With the action ``block`` nothing is masked: the caller looks at the verdict first.
-
         Raises:
+            BlockedError: the policy does not let them pass.
             GuardrailError: no verdict could be reached.
         """
         policy = self._pipeline.policy
         verdict = self.verdicts.setdefault(direction, Verdict())
         found = self._pipeline.inspect(direction, parts, verdict)
-        if verdict.action == "block" or not any(found):
+        if verdict.action == "block":
+            raise BlockedError(", ".join(sorted(verdict.findings)))
+        if not any(found):
             return None
         if not self.placeholders:
             self.placeholders = Placeholders([part.text for part in parts])
@@ -144,6 +145,7 @@ class Guard:
         """Judge a whole text of an answer; masked, and with placeholders put back.
 
         Raises:
+            BlockedError: the policy does not let it pass.
             GuardrailError: no verdict could be reached.
         """
         return self._clean(text, self._find(text))
@@ -157,6 +159,8 @@ class Guard:
         if verdict is None:
             verdict = self.verdicts["response"] = Verdict()
         [spans] = self._pipeline.inspect("response", (Part(text),), verdict)
+        if verdict.action == "block":
+            raise BlockedError(", ".join(sorted(verdict.findings)))
         if self.placeholders and "[" in text:
             return disjoint([*spans, *self.placeholders.find(text)])
         return spans

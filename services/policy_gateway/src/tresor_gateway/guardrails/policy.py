@@ -42,11 +42,11 @@ class DirectionPolicy:
 
 @dataclass(frozen=True)
 class Policy:
-    """All directions, and the bounds of the work."""
+    """All directions, and the bounds of the work (seconds, characters of a request)."""
 
     request: DirectionPolicy
     context: DirectionPolicy
     response: DirectionPolicy
     restore: bool = True
     deadline_seconds: float = 0.25
-    max_characters: int = 1_000_000
+    max_characters: int = 2_000_000

@@ -16,6 +16,7 @@ from tresor_gateway.audit.chain import Chain
 from tresor_gateway.audit.writer import AuditWriter
 from tresor_gateway.catalogue import Catalogue
 from tresor_gateway.gateway import Gateway, Parts
+from tresor_gateway.guardrails.setup import pipeline
 from tresor_gateway.http.server import HttpServer, ServerLimits
 from tresor_gateway.identity.authenticator import Authenticator
 from tresor_gateway.identity.keystore import KeyStore
@@ -56,7 +57,15 @@ class Worker:
             cache_seconds=config.identity.cache_seconds,
             cache_entries=config.identity.cache_entries,
         )
-        parts = Parts(config, catalogue, self._pool, authenticator, self._audit, self.metrics)
+        parts = Parts(
+            config,
+            catalogue,
+            self._pool,
+            authenticator,
+            self._audit,
+            self.metrics,
+            pipeline(config.guardrails),
+        )
         behind_proxy = config.listen.sockets is not None
         limits = config.limits
         self._server = HttpServer(
