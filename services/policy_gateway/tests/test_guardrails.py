@@ -325,7 +325,7 @@ async def test_failing_guardrail_ends_the_stream(
     site = await guarded(request=NO_GUARDRAILS["request"])
     real = inspector.Inspector.inspect
 
-    def broken(self: inspector.Inspector, text: str, deadline: float) -> Any:
+    def broken(self: inspector.Inspector, text: str, deadline: float | None) -> Any:
         if "secret" in text:
             raise problem
         return real(self, text, deadline)
@@ -343,7 +343,7 @@ async def test_failing_guardrail_ends_the_stream(
 
 async def test_spent_time_refuses_the_request(make_site: MakeSite) -> None:
     site = await make_site(guardrails={"request": {}, "deadline_milliseconds": 1})
-    long = "See 030/1234567 and 4111 1111 1111 1111. " * 1200
+    long = "See 030/1234567 and 4111 1111 1111 1111. " * 1400
     body = {"model": "small", "messages": [{"role": "user", "content": long}]}
     response = await site.ask(body=body)
     assert (response.status, response.error["code"]) == (503, "guardrail_timeout")

@@ -86,9 +86,9 @@ def test_spent_time_is_an_error_and_not_a_verdict() -> None:
         Policy(policy, policy, policy, deadline_seconds=0.5), clock=lambda: float(next(ticks))
     )
     with pytest.raises(GuardrailTimeoutError):
-        slow.guard().incoming([Part("Nothing to see here")])
+        slow.guard().incoming([Part("Nothing to see here. " * 100)])
     with pytest.raises(GuardrailError):
-        slow.guard().outgoing("Nothing to see here")
+        slow.guard().outgoing("Nothing to see here. " * 100)
 
 
 def test_engine_failure_is_an_error_and_not_a_verdict(monkeypatch: pytest.MonkeyPatch) -> None:

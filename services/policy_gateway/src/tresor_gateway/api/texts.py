@@ -21,7 +21,6 @@ Request = ChatRequest | CompletionRequest | EmbeddingRequest
 Change = Callable[[str, bool], str]
 # What these roles say is the application's instruction, not an attack on it.
 _TRUSTED_ROLES: Final = frozenset({"system", "developer"})
-_MESSAGE_TEXTS: Final = ("name", "refusal", "reasoning", "reasoning_content")
 
 
 def change_texts(request: Request, change: Change) -> None:
@@ -62,10 +61,14 @@ def _change_message(message: Message, change: Change) -> None:
         for part in content:
             if isinstance(part, TextPart):
                 part.text = change(part.text, screened)
-    for name in _MESSAGE_TEXTS:
-        value = getattr(message, name)
-        if isinstance(value, str):
-            setattr(message, name, change(value, screened))
+    if isinstance(message.name, str):
+        message.name = change(message.name, screened)
+    if isinstance(message.refusal, str):
+        message.refusal = change(message.refusal, screened)
+    if isinstance(message.reasoning, str):
+        message.reasoning = change(message.reasoning, screened)
+    if isinstance(message.reasoning_content, str):
+        message.reasoning_content = change(message.reasoning_content, screened)
     if isinstance(message.tool_calls, list):
         for call in message.tool_calls:
             call.function.arguments = change(call.function.arguments, screened)

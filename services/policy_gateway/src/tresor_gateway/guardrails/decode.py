@@ -60,9 +60,8 @@ def encoded_words(text: str) -> Iterator[Piece]:
     data = text.encode()
     ascii_only = len(data) == len(text)
     position = 0
-    for token in data.translate(_TO_TOKENS).split():
-        if len(token) < _MIN_TOKEN:
-            continue
+    tokens = [token for token in data.translate(_TO_TOKENS).split() if len(token) >= _MIN_TOKEN]
+    for token in tokens:
         position = data.find(token, position)
         for plain in _decodings(token):
             start = position if ascii_only else len(data[:position].decode(errors="replace"))
@@ -177,7 +176,8 @@ GATES: Final = (
     Gate(Pattern(rb"(?:[A-Za-z][ .\-_]){7}", once=True), spaced),
 )
 # Letters written as digits; the same length, so the injection rules look at the bytes directly.
-LEET: Final = Pattern(rb"[A-Za-z][0134578@$!|]{1,2}[A-Za-z]", once=True)
+# An at sign alone is an address more often than an "a".
+LEET: Final = Pattern(rb"[A-Za-z][0134578$!|]{1,2}[A-Za-z@]", once=True)
 
 
 # Words that injections need, turned by rot13.

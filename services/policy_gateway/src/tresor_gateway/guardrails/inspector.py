@@ -10,7 +10,7 @@ from tresor_gateway.guardrails import decode, fold, numbers, secrets
 from tresor_gateway.guardrails.engine import Matcher, Pattern
 from tresor_gateway.guardrails.errors import GuardrailTimeoutError
 from tresor_gateway.guardrails.findings import Findings, Span, disjoint
-from tresor_gateway.guardrails.recognise import RECOGNISERS, Look
+from tresor_gateway.guardrails.recognise import IBAN, RECOGNISERS, Look
 from tresor_gateway.guardrails.screening import Screen
 
 # The continuation bytes of UTF-8: all others begin a character.
@@ -28,7 +28,7 @@ class Inspector:
     """Finds values of the given kinds, and with ``screen`` also signs of injection."""
 
     def __init__(
-        self, kinds: frozenset[str], screen: Screen | None, *, clock: Clock = time.monotonic
+        self, kinds: frozenset[str], screen: Screen | None, *, clock: Clock = time.thread_time
     ) -> None:
         self._clock = clock
         self._kinds = kinds
@@ -46,8 +46,9 @@ class Inspector:
                 patterns.append(recogniser.anchor)
         self._matcher = Matcher(patterns)
 
-    def inspect(self, text: str, deadline: float) -> Findings:
-        """Everything in ``text``; ``deadline`` is a time of the clock.
+    def inspect(self, text: str, deadline: float | None = None) -> Findings:
+        """Everything in ``text``. ``deadline`` is a time of the clock (CPU time, unless told so);
+        without one there is no limit but the text's length.
 
         Raises:
             GuardrailError: no verdict (time is up, too many candidates, engine failure).
@@ -104,6 +105,8 @@ class Inspector:
                 span = look(text, position)
                 if span is not None:
                     spans.append(span)
+                    if span.kind == IBAN:
+                        covered = max(covered, span.end)
             elif position > covered:
                 found, covered = numbers.numbers(text, position)
                 spans += [span for span in found if span.kind in self._kinds]
@@ -119,7 +122,7 @@ class Inspector:
         self._check_time(search)
 
     def _check_time(self, search: _Search) -> None:
-        if self._clock() > search.deadline:
+        if search.deadline is not None and self._clock() > search.deadline:
             raise GuardrailTimeoutError("no time left to judge the text")
 
 
@@ -128,7 +131,7 @@ class _Search:
 
     __slots__ = ("_budget", "_pieces", "deadline", "findings")
 
-    def __init__(self, findings: Findings, deadline: float, budget: int) -> None:
+    def __init__(self, findings: Findings, deadline: float | None, budget: int) -> None:
         self.findings = findings
         self.deadline = deadline
         self._budget = budget

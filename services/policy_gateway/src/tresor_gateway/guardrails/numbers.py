@@ -7,15 +7,18 @@ from typing import Final
 from tresor_gateway.guardrails import checks
 from tresor_gateway.guardrails.engine import Pattern
 from tresor_gateway.guardrails.findings import Span
-from tresor_gateway.guardrails.recognise import CARD, DIGITS, PHONE
+from tresor_gateway.guardrails.recognise import CARD, PHONE
 
-MAX_GAP: Final = 3
-SEPARATORS: Final = frozenset(" -./()")
+_SEPARATORS: Final = " -./()"
+_RUN: Final = "0123456789" + _SEPARATORS
+_APART: Final = str.maketrans(dict.fromkeys(_SEPARATORS, " "))
+_STRIDE: Final = 64
 # Seven digits, the shortest number of interest.
 ANCHOR: Final = Pattern(rb"[0-9](?:[ \-./()]{0,3}[0-9]){6}")
 _CARD_DIGITS: Final = (13, 19)
 _CARD_LEADS: Final = frozenset("23456")
 _AREA_DIGITS: Final = 3
+_MAX_GROUPS: Final = 12
 _PHONE_GAPS: Final = frozenset({" ", "-", "/", ".", " / ", " - ", ") ", ")", " (", "(", "-(", ")-"})
 
 Group = tuple[int, int]
@@ -42,36 +45,25 @@ def numbers(text: str, end: int) -> tuple[list[Span], int]:
 
 def _groups(text: str, end: int) -> list[Group]:
     """All groups of digits that hang together with the digit before ``end``."""
-    first = last = end - 1
-    gap = 0
-    position = first
-    while position > 0 and gap <= MAX_GAP:
-        position -= 1
-        if text[position] in DIGITS:
-            first, gap = position, 0
-        elif text[position] in SEPARATORS:
-            gap += 1
-        else:
+    low = end
+    while low > 0:
+        chunk = text[max(0, low - _STRIDE) : low]
+        kept = len(chunk.rstrip(_RUN))
+        low -= len(chunk) - kept
+        if kept:
             break
-    gap = 0
-    position = last
-    while position + 1 < len(text) and gap <= MAX_GAP:
-        position += 1
-        if text[position] in DIGITS:
-            last, gap = position, 0
-        elif text[position] in SEPARATORS:
-            gap += 1
-        else:
+    high = end
+    while high < len(text):
+        chunk = text[high : high + _STRIDE]
+        kept = len(chunk.lstrip(_RUN))
+        high += len(chunk) - kept
+        if kept:
             break
     groups: list[Group] = []
-    start = -1
-    for position in range(first, last + 2):
-        inside = position <= last and text[position] in DIGITS
-        if inside and start < 0:
-            start = position
-        elif not inside and start >= 0:
-            groups.append((start, position))
-            start = -1
+    for digits in text[low:high].translate(_APART).split():
+        start = text.index(digits, low)
+        low = start + len(digits)
+        groups.append((start, low))
     return groups
 
 
@@ -109,20 +101,32 @@ def _phone(text: str, groups: list[Group], index: int) -> Span | None:
     plus = lead == "+" and not text[begin - 2 : begin - 1].isalnum()
     if not plus and (lead.isalnum() or (lead in ("+", ".", "_", "#") and lead)):
         return None
+    if not plus and text[start] != "0":
+        return _north_american(text, groups, index, begin)
     parts: list[str] = []
-    total = 0
+    total = behind = 0
     found: Span | None = None
-    for number in range(index, len(groups)):
-        low, high = groups[number]
-        if number > index and text[groups[number - 1][1] : low] not in _PHONE_GAPS:
+    for low, high in groups[index : index + _MAX_GROUPS]:
+        if parts and text[behind:low] not in _PHONE_GAPS:
             break
+        behind = high
         total += high - low
         if total > checks.MAX_PHONE_DIGITS + 2:
             break
         parts.append(text[low:high])
-        if _is_phone(parts, plus=plus) and not _is_date(text, groups, index, number):
+        if total >= checks.MIN_PHONE_DIGITS and _is_phone(parts, plus=plus):
             found = Span(begin - 1 if plus else begin, high, PHONE)
+    if found is not None and not plus and _is_date(text, groups, index):
+        return None
     return found
+
+
+def _north_american(text: str, groups: list[Group], index: int, begin: int) -> Span | None:
+    own = groups[index : index + 3]
+    if len(own) < 3 or any(text[own[i][1] : own[i + 1][0]] not in _PHONE_GAPS for i in range(2)):
+        return None
+    parts = [text[low:high] for low, high in own]
+    return Span(begin, own[2][1], PHONE) if checks.north_american_phone(parts) else None
 
 
 def _is_phone(parts: list[str], *, plus: bool) -> bool:
@@ -132,14 +136,12 @@ def _is_phone(parts: list[str], *, plus: bool) -> bool:
         return checks.international_phone("".join([parts[0], *rest]))
     if parts[0].startswith("00"):
         return checks.international_phone("".join(parts)[2:]) and len("".join(parts)) >= 11
-    if parts[0].startswith("0"):
-        return checks.national_phone(parts)
-    return checks.north_american_phone(parts)
+    return checks.national_phone(parts)
 
 
-def _is_date(text: str, groups: list[Group], index: int, number: int) -> bool:
+def _is_date(text: str, groups: list[Group], index: int) -> bool:
     """Whether the first three groups are day, month and year in some order."""
-    if number - index < 2:
+    if len(groups) - index < 3:
         return False
     sizes = [groups[i][1] - groups[i][0] for i in range(index, index + 3)]
     gaps = {text[groups[i][1] : groups[i + 1][0]] for i in range(index, index + 2)}
