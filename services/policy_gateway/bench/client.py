@@ -193,8 +193,6 @@ def _unchunk(raw: bytes) -> bytes:
     return b"".join(out)
 
 
-# The values of the question come back to the one who asked: the policy puts them back only where
-# the model used a placeholder, which this engine never does.
 def leaks(bodies: list[bytes]) -> int:
-    """Bodies that hold a planted value."""
+    """Bodies that hold a planted value; this engine uses no placeholder that would be put back."""
     return sum(any(secret in text_of(body) for secret in script.SECRETS) for body in bodies)

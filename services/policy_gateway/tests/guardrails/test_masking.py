@@ -63,12 +63,13 @@ def test_nothing_is_put_back_when_the_policy_says_so() -> None:
     assert guard.outgoing("[EMAIL_1]") == "[EMAIL_1]"
 
 
-@pytest.mark.parametrize(("action", "text"), [("flag", None), ("allow", None)])
-def test_other_actions_leave_the_text_alone(action: str, text: None) -> None:
-    guard = pipeline(request=action).guard()  # type: ignore[arg-type]
-    changed = guard.incoming([Part(f"Write to {MAIL}")])
-    assert changed in (text, [f"Write to {MAIL}"])
-    assert guard.verdicts["request"].action == action
+def test_flag_leaves_the_text_alone_and_allow_does_not_look() -> None:
+    flagging = pipeline(request="flag").guard()
+    assert flagging.incoming([Part(f"Write to {MAIL}")]) == [f"Write to {MAIL}"]
+    assert flagging.verdicts["request"].action == "flag"
+    looking_away = pipeline(request="allow").guard()
+    assert looking_away.incoming([Part(f"Write to {MAIL}")]) is None
+    assert looking_away.verdicts == {}
 
 
 def test_block_is_the_gravest_verdict() -> None:

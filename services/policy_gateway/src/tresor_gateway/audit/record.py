@@ -17,7 +17,8 @@ GENESIS: Final = "0" * 64
 
 def timestamp(seconds: float) -> str:
     """Unix time as RFC 3339 in UTC with microseconds."""
-    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    # Ends in "+00:00", which RFC 3339 also writes as Z; several times as fast as strftime.
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="microseconds")[:-6] + "Z"
 
 
 class Base(msgspec.Struct, kw_only=True, omit_defaults=True, gc=False):

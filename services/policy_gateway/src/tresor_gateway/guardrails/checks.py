@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import string
 from typing import Final
 
 # Length of an IBAN by country (ISO 13616 registry of SWIFT).
@@ -18,7 +19,7 @@ IBAN_LENGTHS: Final = {
     "SC": 31, "SD": 18, "SE": 24, "SI": 19, "SK": 24, "SM": 27, "SO": 23, "ST": 25, "SV": 28,
     "TL": 23, "TN": 24, "TR": 26, "UA": 29, "VA": 22, "VG": 24, "XK": 20, "YE": 30,
 }  # fmt: skip
-_COUNTRY_DIGITS: Final = {letter: str(ord(letter) - 55) for letter in "ABCDEFGHIJKLMNOPQRSTUVWXYZ"}
+_LETTER_VALUES: Final = {ord(letter): str(ord(letter) - 55) for letter in string.ascii_uppercase}
 _DOUBLED: Final = (0, 2, 4, 6, 8, 1, 3, 5, 7, 9)
 
 # Country calling codes that ITU has assigned (E.164).
@@ -142,7 +143,7 @@ def iban(value: str) -> bool:
     if IBAN_LENGTHS.get(value[:2]) != len(value):
         return False
     turned = value[4:] + value[:4]
-    return int("".join(_COUNTRY_DIGITS.get(char, char) for char in turned)) % 97 == 1
+    return int(turned.translate(_LETTER_VALUES)) % 97 == 1
 
 
 def calling_code(digits: str) -> int:

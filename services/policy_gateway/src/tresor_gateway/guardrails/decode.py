@@ -19,7 +19,7 @@ MAX_DEPTH: Final = 2
 MAX_PIECES: Final = 64
 MAX_BYTES: Final = 256 << 10
 _MIN_TOKEN: Final = 16
-_PRINTABLE: Final = frozenset(string.printable.encode()) | frozenset(range(0xC2, 0xF5))
+_PRINTABLE: Final = string.printable.encode() + bytes(range(0x80, 0xC0)) + bytes(range(0xC2, 0xF5))
 _TOKEN_BYTES: Final = frozenset((string.ascii_letters + string.digits + "+/_-").encode())
 _TO_TOKENS: Final = bytes(b if b in _TOKEN_BYTES else 32 for b in range(256))
 _HEX: Final = frozenset(b"0123456789abcdefABCDEF")
@@ -91,7 +91,8 @@ def _decodings(token: bytes) -> Iterator[str]:
 
 def _readable(data: bytes) -> Iterator[str]:
     """The text, when nearly all of it is one."""
-    if not data or sum(byte in _PRINTABLE for byte in data[:64]) < 0.9 * len(data[:64]):
+    head = data[:64]
+    if len(head.translate(None, _PRINTABLE)) > 0.1 * len(head):
         return
     text = data.decode(errors="ignore")
     if len(text) >= _MIN_TOKEN // 2:

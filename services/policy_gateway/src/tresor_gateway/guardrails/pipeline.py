@@ -123,6 +123,8 @@ class Guard:
             GuardrailError: no verdict could be reached.
         """
         policy = self._pipeline.policy
+        if not getattr(policy, direction).active:
+            return None
         verdict = self.verdicts.setdefault(direction, Verdict())
         found = self._pipeline.inspect(direction, parts, verdict)
         if verdict.action == "block":

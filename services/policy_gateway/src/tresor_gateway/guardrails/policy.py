@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Final, Literal
 
 from tresor_gateway.guardrails.recognise import CARD, EMAIL, IBAN, IP, PHONE
@@ -29,12 +30,12 @@ class DirectionPolicy:
     kinds: dict[str, Action] = field(default_factory=dict)
     injection: Action = "allow"
 
-    @property
+    @cached_property
     def wanted(self) -> frozenset[str]:
         """The kinds that are looked for."""
         return frozenset(kind for kind, action in self.kinds.items() if action != "allow")
 
-    @property
+    @cached_property
     def active(self) -> bool:
         """Whether there is anything to look for."""
         return bool(self.wanted) or self.injection != "allow"

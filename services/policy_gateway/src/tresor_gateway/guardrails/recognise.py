@@ -89,22 +89,31 @@ def iban(text: str, end: int) -> Span | None:
         length = checks.IBAN_LENGTHS.get(text[start : start + 2].upper())
         if length is None:
             continue
-        value: list[str] = []
-        position = start
-        gap = 0
-        while position < len(text) and len(value) < length:
-            char = text[position]
-            if char.isascii() and char.isalnum():
-                value.append(char)
-                gap = 0
-            elif char in " -" and gap == 0:
-                gap = 1
-            else:
-                break
-            position += 1
-        if checks.iban("".join(value).upper()):
-            return Span(start, position, IBAN)
+        # Four more characters than groups of four need separators.
+        window = text[start : start + length + length // 3]
+        value = window.replace(" ", "").replace("-", "")[:length].upper()
+        if not value.isascii() or not value.isalnum() or not checks.iban(value):
+            continue
+        stop = _end_of_groups(text, start, length)
+        if stop:
+            return Span(start, stop, IBAN)
     return None
+
+
+def _end_of_groups(text: str, start: int, length: int) -> int:
+    """Behind ``length`` letters and digits with single separators among them; 0 without."""
+    gap = False
+    for position in range(start, len(text)):
+        if text[position] not in " -":
+            gap = False
+            length -= 1
+            if length == 0:
+                return position + 1
+        elif gap:
+            return 0
+        else:
+            gap = True
+    return 0
 
 
 # --- IP addresses ----------------------------------------------------------------------------
