@@ -379,6 +379,7 @@ def settings(folder: Path, replicas: list[str]) -> dict[str, Any]:
                 "aliases": ["small"],
                 "task": "chat",
                 "context_tokens": 2048,
+                "affinity": False,
                 "artefact_digest": "sha256:aa",
                 "replicas": [{"url": url, "served_name": "served"} for url in replicas],
             },
@@ -394,6 +395,7 @@ def settings(folder: Path, replicas: list[str]) -> dict[str, Any]:
             {"group": "llm-embedding", "models": ["minilm"], "endpoints": ["embeddings"]},
         ],
         "guardrails": NO_GUARDRAILS,
+        "upstream": {"probe_seconds": 0},
         "limits": {"max_body_bytes": 65536, "max_output_tokens": 4096, "drain_seconds": 5},
         "audit": {"directory": str(folder / "audit"), "host": "gw1", "commit_milliseconds": 5},
     }

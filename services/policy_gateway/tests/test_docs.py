@@ -45,6 +45,7 @@ def test_every_reason_is_documented() -> None:
         errors.answer_blocked("x"),
         errors.prompt_too_long(1),
         errors.output_schema("x"),
+        errors.queue_full(1),
     ]
     reasons = {error.reason for error in made}
     reasons |= set(re.findall(r'(?:unavailable|unauthorized)\(\s*"(\w+)"', sources()))

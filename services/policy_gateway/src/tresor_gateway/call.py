@@ -47,6 +47,7 @@ class Call:
         "identity",
         "model",
         "parameters",
+        "route",
     )
 
     def __init__(self, gateway: Gateway, exchange: Exchange) -> None:
@@ -62,6 +63,7 @@ class Call:
         self.guard: Guard | None = None
         self.first_ns: int | None = None
         self.parameters: dict[str, int | bool] = {}
+        self.route = ""
         self.auth_pending = False
         gateway.metrics.in_flight += 1
 
@@ -192,11 +194,15 @@ class Call:
         if self.model is not None:
             record.model = self.model.name
             record.model_digest = self.model.artefact_digest
+        record.route = self.route
         tokens: Tokens | None = None
         if forward is not None:
             tokens = forward.tokens
             record.engine = forward.engine.address if forward.engine is not None else ""
             record.attempts = forward.attempts
+            if forward.model and forward.model != record.model:
+                record.fallback_of, record.model = record.model, forward.model
+                record.model_digest = ""
             first_ns = self.first_ns or forward.first_byte_ns
             if first_ns is not None and record.latency_us is not None:
                 record.latency_us.first = (first_ns - exchange.received_ns) // 1000

@@ -91,6 +91,9 @@ class Upstream(Section, frozen=True, kw_only=True):
     idle_connection_seconds: Seconds = 4.0
     cooldown_seconds: Seconds = 1.0
     cooldown_max_seconds: Seconds = 30.0
+    probe_seconds: Annotated[float, Meta(ge=0, le=3600)] = 15.0
+    probe_timeout_seconds: Seconds = 10.0
+    affinity_slack: Annotated[int, Meta(ge=0, le=10_000)] = 4
     max_response_bytes: Size = 64 << 20
 
 
@@ -99,6 +102,8 @@ class Replica(Section, frozen=True, kw_only=True):
 
     url: Text
     served_name: Name | None = None
+    weight: Annotated[int, Meta(ge=0, le=1000)] = 100
+    max_requests: Count | None = None
 
 
 class Model(Section, frozen=True, kw_only=True):
@@ -110,6 +115,27 @@ class Model(Section, frozen=True, kw_only=True):
     aliases: list[Name] = []
     context_tokens: Annotated[int, Meta(ge=1)] | None = None
     artefact_digest: Text | None = None
+    affinity: bool = True
+    fallback: Name | None = None
+
+
+class RouteRule(Section, frozen=True, kw_only=True):
+    """All conditions that are given must hold."""
+
+    model: Name
+    groups: list[Text] | None = None
+    min_characters: Annotated[int, Meta(ge=0)] | None = None
+    max_characters: Annotated[int, Meta(ge=0)] | None = None
+    languages: list[Literal["de", "en"]] | None = None
+    hints: list[Literal["tools", "json", "code"]] | None = None
+
+
+class Route(Section, frozen=True, kw_only=True):
+    """A name that stands for the model of the first rule that fits."""
+
+    name: Name
+    default: Name
+    rules: list[RouteRule] = []
 
 
 class AccessRule(Section, frozen=True, kw_only=True):
@@ -190,6 +216,7 @@ class Config(Section, frozen=True, kw_only=True):
     identity: Identity
     models: Annotated[list[Model], Meta(min_length=1)]
     access: list[AccessRule]
+    routes: list[Route] = []
     audit: Audit
     upstream: Upstream = Upstream()
     limits: Limits = Limits()

@@ -168,6 +168,18 @@ def prompt_too_long(limit: int) -> ApiError:
     )
 
 
+def queue_full(retry_after: int) -> ApiError:
+    """429: all replicas of the model have as many requests as they may have."""
+    return ApiError(
+        429,
+        "queue_full",
+        f"All engines of this model are busy; try again in {retry_after} s.",
+        kind="rate_limit_error",
+        code="queue_full",
+        headers=((b"Retry-After", str(retry_after).encode()),),
+    )
+
+
 def output_schema(problem: str) -> ApiError:
     """502: the model's answer does not obey the schema the client asked for."""
     return ApiError(

@@ -64,6 +64,8 @@ class Decision(Base):
     groups: list[str] = []
     model: str = ""
     model_digest: str = ""
+    route: str = ""
+    fallback_of: str = ""
     engine: str = ""
     attempts: int = 0
     parameters: dict[str, int | bool] = {}

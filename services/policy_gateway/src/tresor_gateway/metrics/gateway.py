@@ -64,8 +64,20 @@ class GatewayMetrics:
             "Time spent on judging the texts of a request.",
             JUDGING_EDGES,
         )
+        self.routes = Counter(
+            "tresor_gateway_routes_total",
+            "Requests to a route by the model it chose.",
+            ("route", "model"),
+        )
+        self.queue_full = Counter(
+            "tresor_gateway_queue_full_total",
+            "Requests refused because all replicas had as many as they may have.",
+            ("model",),
+        )
         self.in_flight = 0
         for family in (
+            self.routes,
+            self.queue_full,
             self.requests,
             self.reasons,
             self.tokens,
