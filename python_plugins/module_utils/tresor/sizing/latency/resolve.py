@@ -70,8 +70,11 @@ def resolve(options: Mapping[str, Any]) -> Resolved:
     users, rate = _load(options, kind)
     bits = _cache_bits(options, engine, shape)
     sequences, budget = _scheduler(options, engine, era, gpu, kind)
-    questions = []
+    questions: list[tuple[Question, Work] | LatencyError] = []
     for layout, replicas in _layouts(options, kind, shape, gpu):
+        if kind in MLPERF and layout.expert and not isinstance(questions[0], LatencyError):
+            # A model that fits one card is copied, its experts are not spread.
+            continue
         question = Question(
             shape=shape,
             gpu=gpu,

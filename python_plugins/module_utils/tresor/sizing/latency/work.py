@@ -5,6 +5,7 @@ Counts only: bytes, multiply-adds and layers. How fast a card does them is :mod:
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from typing import Final
 
@@ -113,6 +114,7 @@ class Work:
         return float(1.0 - (1.0 - self.expert_top_k / self.expert_count) ** max(0.0, tokens))
 
 
+@functools.lru_cache(maxsize=1024)
 def count_work(
     shape: ModelShape, gpu: Gpu, layout: Layout, kv_bits: float, *, narrow_activations: bool = False
 ) -> Work:
