@@ -5,7 +5,7 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export PYTHONPATH := $(CURDIR)/molecule:$(CURDIR)/python_plugins/module_utils
 LAB := molecule/lab/labctl
 MYPY_TARGETS := bundle/builder python_plugins/module_utils/tresor molecule/lab molecule/stages \
-	services/policy_gateway/src/tresor_gateway services/host_exporter/src/tresor_exporter \
+	services/policy_gateway/src/tresor_gateway services/policy_gateway/bench services/host_exporter/src/tresor_exporter \
 	services/vector/src/tresor_vector services/cli/src/tresor_cli docs/tools \
 	services/siem_reader/src/tresor_siem
 
@@ -45,6 +45,9 @@ test-single-node: need-root setup  ## slow: the whole site on one server beside 
 	python -m stages single-node
 	python -m stages destroy
 
+test-removal: need-root setup  ## slow: on a converged lab, services switched off are gone and come back whole
+	python -m stages removal
+
 test-renewal: need-root setup  ## some minutes: short certificates renewed by timer, on a lab that is up
 	python -m stages renewal
 
@@ -70,6 +73,9 @@ lint: setup
 
 unit: setup
 	pytest -n 2
+
+bench-gateway: setup  ## the policy gateway beside plain NGINX, some minutes; ARGS=--vs-litellm adds LiteLLM
+	python -m services.policy_gateway.bench $(ARGS)
 
 lab-status: setup  ## hosts of this checkout's lab
 	$(LAB) status

@@ -21,6 +21,7 @@ _PASSWORD: Final = "/etc/tresor/secrets/milvus/root-password"  # noqa: S105 # a 
 _ROOT: Final = ("--user", "root", "--password-file", _PASSWORD)
 _BACKUP: Final = "standalone-test"
 _BACKUPS: Final = "/var/lib/tresor/backups/vector"
+_DISTRIBUTION: Final = "/srv/tresor/store/current/tree/distribution"
 _ROWS: Final = 100_000
 _HOSTS: Final = ("--limit", "bastion1,vector1")
 _BOOTED: Final = ("router1", "company1", "vector1", "bastion")
@@ -110,6 +111,26 @@ def _closed_ports() -> None:
         raise StageError("the server's own metrics are missing on 127.0.0.1:9091")
 
 
+def _verify_checks() -> int:
+    """Have verify's own module judge the real server from the bastion; return its checks."""
+    options = {
+        "source": "bastion1", "host": "vector1", "server_name": "vector1.site.example",
+        "user": "root",
+    }  # fmt: skip
+    ansible = '"$(dirname "$(readlink -f "$(command -v tresor)")")/ansible"'
+    call = f"exec {ansible} bastion1 --become -m tresor_vector_check -a '{json.dumps(options)}'"
+    as_json = ("ANSIBLE_LOAD_CALLBACK_PLUGINS=1", "ANSIBLE_STDOUT_CALLBACK=ansible.posix.json")
+    said = output(
+        on_host("bastion", "env", *as_json, "sh", "-c", f"cd {_DISTRIBUTION} && {call}"),
+        what="run verify's checks of the vector database",
+    )
+    result = json.loads(said)["plays"][0]["tasks"][0]["hosts"]["bastion1"]
+    failed = [check for check in result["checks"] if not check["ok"]]
+    if failed or not result["checks"]:
+        raise StageError(f"verify's checks fail on the real server: {failed or result}")
+    return len(result["checks"])
+
+
 def prove(command: tuple[str, ...] = _COMMAND) -> dict[str, Any]:
     """Prove users, mutual TLS, rows after restart and kill, backup and restore; return figures."""
     put("bastion", _LOAD, (Path(__file__).parent / "vector_load.py").read_bytes())
@@ -118,6 +139,7 @@ def prove(command: tuple[str, ...] = _COMMAND) -> dict[str, Any]:
     refuse("no user", "has", "x")
     refuse("no certificate", "has", "x", "--no-certificate", user=_ROOT)
     _closed_ports()
+    figures["verify_checks"] = _verify_checks()
     figures |= answer("fill", "load", f"--count={_ROWS}")
     found = answer("search", "load", f"--count={_ROWS}")
     if found["rows"] != _ROWS or found["own_first"] != found["queries"]:

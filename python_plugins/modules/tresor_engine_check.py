@@ -33,22 +33,11 @@ options:
     description: The user that the flow to the engines belongs to.
     type: str
     default: tresor-gateway
-  ca_file:
-    description: The CA that engines' certificates come from.
-    type: path
-    default: /etc/tresor/pki/ca.crt
-  certificate_file:
-    description: The client certificate.
-    type: path
-    default: /etc/tresor/pki/host.crt
-  key_file:
-    description: The key of I(certificate_file). It is read as root, before the user changes.
-    type: path
-    default: /etc/tresor/pki/host.key
   timeout:
     description: Seconds to wait for each answer.
     type: float
     default: 5.0
+extends_documentation_fragment: [tresor_client]
 attributes:
   check_mode:
     support: full
@@ -76,12 +65,12 @@ served:
   returned: success
 """
 
-import ssl
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.tresor.api_check.client import RequestFailed, client_context
+from ansible.module_utils.tresor.api_check.client import RequestFailed
 from ansible.module_utils.tresor.api_check.engines import check_engines, engine_endpoints
+from ansible.module_utils.tresor.api_check.options import client_spec, contexts
 
 
 def argument_spec() -> dict[str, Any]:
@@ -91,9 +80,7 @@ def argument_spec() -> dict[str, Any]:
         "instances": {"type": "list", "elements": "dict", "required": True},
         "hosts": {"type": "dict", "required": True},
         "user": {"type": "str", "default": "tresor-gateway"},
-        "ca_file": {"type": "path", "default": "/etc/tresor/pki/ca.crt"},
-        "certificate_file": {"type": "path", "default": "/etc/tresor/pki/host.crt"},
-        "key_file": {"type": "path", "default": "/etc/tresor/pki/host.key", "no_log": False},
+        **client_spec(),
         "timeout": {"type": "float", "default": 5.0},
     }
 
@@ -107,10 +94,8 @@ def main() -> None:
     except (KeyError, TypeError, ValueError) as error:
         module.fail_json(msg=f"the plan's instances and hosts do not fit together: {error!r}")
     try:
-        anonymous = client_context(options["ca_file"])
-        certified = client_context(options["ca_file"])
-        certified.load_cert_chain(options["certificate_file"], options["key_file"])
-    except (RequestFailed, OSError, ssl.SSLError) as error:
+        anonymous, certified = contexts(options)
+    except RequestFailed as error:
         module.fail_json(
             msg=f"the certificates of {options['host']} cannot be used: {error}; converge the host"
         )

@@ -22,6 +22,11 @@ options:
     description: The hosts of the plan, C(tresor_plan.hosts).
     type: dict
     required: true
+  vector_form:
+    description: Form of the vector database, C(tresor_plan.site.vector.form).
+    type: str
+    choices: [lite, standalone]
+    required: true
   prometheus_port:
     description: Port of Prometheus.
     type: int
@@ -38,18 +43,6 @@ options:
     description: How far back to look in the journal, as journalctl reads it after a minus sign.
     type: str
     default: 15min
-  ca_file:
-    description: The CA of the servers' certificates.
-    type: path
-    default: /etc/tresor/pki/ca.crt
-  certificate_file:
-    description: The client certificate.
-    type: path
-    default: /etc/tresor/pki/host.crt
-  key_file:
-    description: The key of I(certificate_file).
-    type: path
-    default: /etc/tresor/pki/host.key
   timeout:
     description: Seconds to wait for each answer.
     type: float
@@ -58,6 +51,7 @@ options:
     description: Seconds to ask again while something is not as it should be.
     type: float
     default: 45.0
+extends_documentation_fragment: [tresor_client]
 attributes:
   check_mode:
     support: full
@@ -70,6 +64,7 @@ EXAMPLES = r"""
   tresor_monitoring_check:
     host: ops1
     hosts: "{{ tresor_plan.hosts }}"
+    vector_form: "{{ tresor_plan.site.vector.form }}"
 """
 
 RETURN = r"""
@@ -80,12 +75,12 @@ checks:
   returned: success
 """
 
-import ssl
 import subprocess
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.tresor.api_check.client import Endpoint, RequestFailed, client_context
+from ansible.module_utils.tresor.api_check.client import Endpoint, RequestFailed
+from ansible.module_utils.tresor.api_check.options import client_spec, contexts
 from ansible.module_utils.tresor.monitoring.ask import check_prometheus, check_refusal
 from ansible.module_utils.tresor.monitoring.expected import expected_targets
 from ansible.module_utils.tresor.monitoring.judge import judge_journal
@@ -98,13 +93,12 @@ def argument_spec() -> dict[str, Any]:
     return {
         "host": {"type": "str", "required": True},
         "hosts": {"type": "dict", "required": True},
+        "vector_form": {"type": "str", "choices": ["lite", "standalone"], "required": True},
         "prometheus_port": {"type": "int", "default": 9090},
         "alertmanager_port": {"type": "int", "default": 9093},
         "journal_identifier": {"type": "str", "default": "tresor-alert"},
         "journal_since": {"type": "str", "default": "15min"},
-        "ca_file": {"type": "path", "default": "/etc/tresor/pki/ca.crt"},
-        "certificate_file": {"type": "path", "default": "/etc/tresor/pki/host.crt"},
-        "key_file": {"type": "path", "default": "/etc/tresor/pki/host.key", "no_log": False},
+        **client_spec(),
         "timeout": {"type": "float", "default": 10.0},
         "wait": {"type": "float", "default": 45.0},
     }
@@ -134,14 +128,12 @@ def main() -> None:
             name: Endpoint(own["fqdn"], address, options[f"{name}_port"])
             for name in ("prometheus", "alertmanager")
         }
-        expected = expected_targets(hosts, host)
+        expected = expected_targets(hosts, host, options["vector_form"])
     except (KeyError, TypeError, AttributeError) as error:
         module.fail_json(msg=f"the plan's hosts do not describe {host}: {error!r}")
     try:
-        anonymous = client_context(options["ca_file"])
-        certified = client_context(options["ca_file"])
-        certified.load_cert_chain(options["certificate_file"], options["key_file"])
-    except (RequestFailed, OSError, ssl.SSLError) as error:
+        anonymous, certified = contexts(options)
+    except RequestFailed as error:
         module.fail_json(
             msg=f"the certificates of {host} cannot be used: {error}; converge the host"
         )

@@ -39,18 +39,6 @@ options:
     description: Interpreter of the client's environment.
     type: path
     default: /opt/tresor/vector-client/current/bin/python
-  ca_file:
-    description: The CA of the site.
-    type: path
-    default: /etc/tresor/pki/ca.crt
-  certificate_file:
-    description: The certificate to show.
-    type: path
-    default: /etc/tresor/pki/host.crt
-  key_file:
-    description: Its key.
-    type: path
-    default: /etc/tresor/pki/host.key
   user:
     description: User of the real server; empty for Milvus Lite.
     type: str
@@ -59,6 +47,7 @@ options:
     description: File with that user's password.
     type: path
     default: /etc/tresor/secrets/milvus/root-password
+extends_documentation_fragment: [tresor_client]
 attributes:
   check_mode:
     support: full
@@ -93,6 +82,7 @@ import tempfile
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.tresor.api_check.options import client_spec
 from ansible.module_utils.tresor.vector_check import checks
 
 
@@ -109,9 +99,7 @@ def argument_spec() -> dict[str, Any]:
             "default": [2379, 2380, 9091, 9103, 13333, 19529, 19531, 21121, 21123, 53100],
         },
         "python": {"type": "path", "default": "/opt/tresor/vector-client/current/bin/python"},
-        "ca_file": {"type": "path", "default": "/etc/tresor/pki/ca.crt"},
-        "certificate_file": {"type": "path", "default": "/etc/tresor/pki/host.crt"},
-        "key_file": {"type": "path", "default": "/etc/tresor/pki/host.key"},
+        **client_spec(),
         "user": {"type": "str", "default": ""},
         "password_path": {
             "type": "path",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,8 @@ from testinfra.host import Host
 REPOSITORY = Path(__file__).resolve().parents[3]
 LABCTL = REPOSITORY / "molecule" / "lab" / "labctl"
 URL = "https://llm.site.example"
+LOCK_HELD = 5
+"""Exit status of the operator's command while another run holds the lock."""
 
 
 def labctl(*arguments: str) -> str:
@@ -40,6 +43,23 @@ def connect() -> Callable[[str], Host]:
         return testinfra.get_host(f"ssh://{name}?sudo=True", ssh_config=config)
 
     return by_name
+
+
+@pytest.fixture(scope="session")
+def tresor(connect: Callable[[str], Host]) -> Callable[[str], tuple[int, str]]:
+    """Return a function that runs the operator's command on the bastion: status and output."""
+    bastion = connect("bastion")
+
+    def run(arguments: str) -> tuple[int, str]:
+        # Another run, such as the renewal by timer, may hold the lock for a while.
+        for _ in range(20):
+            done = bastion.run(f"tresor {arguments}")
+            if done.rc != LOCK_HELD:
+                break
+            time.sleep(3)
+        return done.rc, done.stdout + done.stderr
+
+    return run
 
 
 @pytest.fixture(scope="session")

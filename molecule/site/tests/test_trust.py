@@ -11,19 +11,9 @@ from testinfra.host import Host
 
 HOSTS = ("bastion", "gateway1", "gpu1", "vector1", "ops1")
 COMPANY_TIME = {"198.51.100.130", "2001:db8:52::130"}
-BUSY = 5
 
 Connect = Callable[[str], Host]
-
-
-def tresor(bastion: Host, arguments: str) -> tuple[int, str]:
-    """Run the operator's command; wait while another run (the renewal) holds the lock."""
-    for _ in range(20):
-        done = bastion.run(f"tresor {arguments}")
-        if done.rc != BUSY:
-            break
-        time.sleep(3)
-    return done.rc, done.stdout + done.stderr
+Tresor = Callable[[str], tuple[int, str]]
 
 
 # --- names and time
@@ -88,37 +78,43 @@ def test_every_host_has_a_current_list_of_what_was_revoked(connect: Connect, nam
     assert int(end) > time.time() + 86400
 
 
-def store_answer(host: Host, certificate: str, key: str) -> str:
-    """Return the store's status for a client with this certificate."""
-    url = "https://bastion1.site.example:8443/apt/debian-12/dists/site/Release"
+STORE = "https://bastion1.site.example:8443/apt/debian-13/dists/site/Release"
+METRICS = "https://ops1.site.example:9100/node"
+
+
+def answer(host: Host, url: str, certificate: str, key: str) -> str:
+    """Return the status for a client with this certificate."""
     command = (
         f"curl -s -o /dev/null -w '%{{http_code}}' -m 10 --cacert /etc/tresor/pki/ca.crt {url}"
     )
     return host.check_output(f"{command} --cert {certificate} --key {key}")
 
 
-def test_revoked_certificate_is_refused_and_its_host_gets_a_new_one(connect: Connect) -> None:
-    bastion, host = connect("bastion"), connect("vector1")
+def test_revoked_certificate_is_refused_and_its_host_gets_a_new_one(
+    connect: Connect, tresor: Tresor
+) -> None:
+    host = connect("ops1")
     host.check_output(
         "install -d -m 0700 /run/revoked && cp -p /etc/tresor/pki/host.* /run/revoked/"
     )
     old = ("/run/revoked/host.crt", "/run/revoked/host.key")
-    assert store_answer(host, *old) == "200"
+    assert [answer(host, url, *old) for url in (STORE, METRICS)] == ["200", "200"]
     serial = host.check_output("openssl x509 -in /run/revoked/host.crt -noout -serial").split("=")[
         1
     ]
-    rc, said = tresor(bastion, f"run operate/revoke.yml -- -e tresor_revoke_serials={serial}")
+    rc, said = tresor(f"run operate/revoke.yml -- -e tresor_revoke_serials={serial}")
     assert rc == 0, said
     try:
-        assert store_answer(host, *old) == "400"
-        assert store_answer(host, "/etc/tresor/pki/host.crt", "/etc/tresor/pki/host.key") == "200"
+        assert [answer(host, url, *old) for url in (STORE, METRICS)] == ["400", "400"]
+        own = ("/etc/tresor/pki/host.crt", "/etc/tresor/pki/host.key")
+        assert [answer(host, url, *own) for url in (STORE, METRICS)] == ["200", "200"]
         assert host.run("apt-get update").rc == 0
     finally:
         host.check_output("rm -r /run/revoked")
 
 
-def test_revoking_what_was_never_issued_is_refused(connect: Connect) -> None:
-    rc, said = tresor(connect("bastion"), "run operate/revoke.yml -- -e tresor_revoke_hosts=gpu99")
+def test_revoking_what_was_never_issued_is_refused(tresor: Tresor) -> None:
+    rc, said = tresor("run operate/revoke.yml -- -e tresor_revoke_hosts=gpu99")
     assert rc != 0
     assert "gpu99: this authority never issued" in said
 
@@ -128,6 +124,7 @@ def test_revoking_what_was_never_issued_is_refused(connect: Connect) -> None:
 
 def test_backup_opens_for_its_recipient_and_a_damaged_one_is_refused(
     connect: Connect,
+    tresor: Tresor,
 ) -> None:
     bastion = connect("bastion")
     work = "/run/backup-test"
@@ -140,7 +137,7 @@ def test_backup_opens_for_its_recipient_and_a_damaged_one_is_refused(
         {"site_backup_recipients": [f"{work}/safe.pem"], "site_backup_directory": f"{work}/backups"}
     )
     try:
-        rc, said = tresor(bastion, f"run operate/backup.yml -- -e '{given}'")
+        rc, said = tresor(f"run operate/backup.yml -- -e '{given}'")
         assert rc == 0, said
         (backup,) = bastion.check_output(f"ls -d {work}/backups/2*").split()
         opened = f"openssl cms -decrypt -binary -inform DER -in {backup}/part-0001.cms"
@@ -152,13 +149,13 @@ def test_backup_opens_for_its_recipient_and_a_damaged_one_is_refused(
             f"run operate/restore.yml -- --check -e tresor_restore_backup={backup}"
             f" -e tresor_restore_key={work}/safe.key -e tresor_restore_site="
         )
-        rc, said = tresor(bastion, f"{restore}lab")
+        rc, said = tresor(f"{restore}lab")
         assert rc == 0, said
-        rc, said = tresor(bastion, f"{restore}other")
+        rc, said = tresor(f"{restore}other")
         assert rc != 0
         assert "backup of the site 'lab'" in said
         bastion.check_output(f"printf x | dd of={backup}/part-0001.cms bs=1 seek=3000 conv=notrunc")
-        rc, said = tresor(bastion, f"{restore}lab")
+        rc, said = tresor(f"{restore}lab")
         assert rc != 0
         assert "damaged" in said
     finally:

@@ -6,7 +6,6 @@ Converges the gateways twice, so it takes a minute or two.
 from __future__ import annotations
 
 import subprocess
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -18,19 +17,9 @@ LABCTL = REPOSITORY / "molecule" / "lab" / "labctl"
 API = "https://llm.site.example/v1/models"
 SITE_YML = "/etc/tresor/inventory/group_vars/all/site.yml"
 EXCHANGE = "/var/lib/tresor/user_certificate"
-BUSY = 5
 
 Connect = Callable[[str], Host]
-
-
-def tresor(bastion: Host, arguments: str) -> tuple[int, str]:
-    """Run the operator's command; wait while another run (the renewal) holds the lock."""
-    for _ in range(20):
-        done = bastion.run(f"tresor {arguments}")
-        if done.rc != BUSY:
-            break
-        time.sleep(3)
-    return done.rc, done.stdout + done.stderr
+Tresor = Callable[[str], tuple[int, str]]
 
 
 def status_with(host: Host, ca: str) -> str:
@@ -47,12 +36,12 @@ def site_ca(connect: Connect) -> str:
 
 
 @pytest.fixture
-def company_certificate(connect: Connect) -> Iterator[Host]:
+def company_certificate(connect: Connect, tresor: Tresor) -> Iterator[Host]:
     """Give back the bastion; afterwards users see the site's own certificate again."""
     bastion = connect("bastion")
     yield bastion
     bastion.check_output(f"sed -i 's/{{source: company,/{{source: site,/' {SITE_YML}")
-    rc, said = tresor(bastion, "converge -- --limit gateway")
+    rc, said = tresor("converge -- --limit gateway")
     assert rc == 0, said
 
 
@@ -71,12 +60,12 @@ def write(host: Host, path: str, content: str) -> None:
 
 
 def test_company_signs_what_users_see(
-    connect: Connect, company_certificate: Host, site_ca: str
+    connect: Connect, tresor: Tresor, company_certificate: Host, site_ca: str
 ) -> None:
     bastion, gateway, company = company_certificate, connect("gateway1"), connect("company1")
     company_ca = "/etc/company/ca.pem"
     assert (status_with(company, site_ca), status_with(company, company_ca)) == ("401", "000")
-    rc, said = tresor(bastion, "run operate/user_certificate_request.yml")
+    rc, said = tresor("run operate/user_certificate_request.yml")
     assert rc == 0, said
     request = bastion.check_output(f"cat {EXCHANGE}/gateway1.csr")
     listing = "find /etc/tresor/user_certificate -printf '%P %l %i\\n' | sort"
@@ -88,17 +77,17 @@ def test_company_signs_what_users_see(
         " -subj /CN=llm.site.example -addext subjectAltName=DNS:llm.site.example"
     )
     write(bastion, f"{EXCHANGE}/gateway1.pem", foreign)
-    rc, said = tresor(bastion, "run operate/user_certificate_install.yml")
+    rc, said = tresor("run operate/user_certificate_install.yml")
     assert rc != 0
     assert "nothing changed" in said
     assert "another key" in said
     assert gateway.check_output(listing) == before
 
     write(bastion, f"{EXCHANGE}/gateway1.pem", signed_by_the_company(request))
-    rc, said = tresor(bastion, "run operate/user_certificate_install.yml")
+    rc, said = tresor("run operate/user_certificate_install.yml")
     assert rc == 0, said
     bastion.check_output(f"sed -i 's/{{source: site,/{{source: company,/' {SITE_YML}")
-    rc, said = tresor(bastion, "converge -- --limit gateway")
+    rc, said = tresor("converge -- --limit gateway")
     assert rc == 0, said
     assert (status_with(company, company_ca), status_with(company, site_ca)) == ("401", "000")
     key = gateway.file("/etc/tresor/user_certificate/current/tls.key")

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import re
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+
+from python_plugins.tests.play_call import run_play
 
 ROOT = Path(__file__).parents[3]
 ROLES = sorted(path for path in (ROOT / "roles").iterdir() if path.is_dir())
@@ -178,23 +178,7 @@ def refusals(tmp_path_factory: pytest.TempPathFactory) -> str:
             for role in ROLES
         ],
     }
-    path = tmp_path_factory.mktemp("play") / "play.yml"
-    path.write_text(yaml.safe_dump([play]))
-    done = subprocess.run(
-        [
-            Path(sys.executable).with_name("ansible-playbook"),
-            "-i",
-            "localhost,",
-            "-c",
-            "local",
-            path,
-        ],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
+    done = run_play(play, tmp_path_factory.mktemp("play") / "play.yml")
     return done.stdout + done.stderr
 
 

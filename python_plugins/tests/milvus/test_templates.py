@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+
+from python_plugins.tests.play_call import run_play
 
 ROOT = Path(__file__).parents[3]
 ROLE = ROOT / "roles" / "milvus"
@@ -49,15 +50,9 @@ def play(folder: Path, given: dict[str, Any], tasks: list[dict[str, Any]]) -> An
         ],
         "tasks": tasks,
     }
-    path = folder / "play.yml"
-    path.write_text(yaml.safe_dump([content]))
     # Where the templates' own includes search, as they do in the role.
     (folder / "templates").symlink_to(ROLE / "templates")
-    program = Path(sys.executable).with_name("ansible-playbook")
-    return subprocess.run(
-        [program, "-i", "localhost,", "-c", "local", path],
-        cwd=ROOT, capture_output=True, text=True, timeout=120, check=False,
-    )  # fmt: skip
+    return run_play(content, folder / "play.yml")
 
 
 def units(form: str) -> list[str]:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+
+from python_plugins.tests.play_call import run_play
 
 ROOT = Path(__file__).parents[3]
 ROLE = ROOT / "roles" / "prometheus"
@@ -49,23 +50,7 @@ def render(target: Path, given: dict[str, Any], source: Path, role: Path) -> Non
             {"ansible.builtin.template": {"src": str(source), "dest": str(target), "mode": "0600"}}
         ],
     }
-    path = target.with_name(f".{target.name}.play.yml")
-    path.write_text(yaml.safe_dump([play]))
-    done = subprocess.run(
-        [
-            Path(sys.executable).with_name("ansible-playbook"),
-            "-i",
-            "localhost,",
-            "-c",
-            "local",
-            path,
-        ],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
+    done = run_play(play, target.with_name(f".{target.name}.play.yml"))
     assert done.returncode == 0, done.stdout + done.stderr
 
 

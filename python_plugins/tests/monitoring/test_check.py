@@ -35,7 +35,7 @@ def data(**found: Any) -> dict[str, Any]:
 
 
 def test_plan_says_what_must_be_scraped() -> None:
-    found = expected_targets(HOSTS, "ops1")
+    found = expected_targets(HOSTS, "ops1", "lite")
     everywhere = {Target(job, host) for job in ("node", "host") for host in HOSTS}
     assert set(found) == everywhere | {
         Target("gateway", "gateway1"),
@@ -45,6 +45,14 @@ def test_plan_says_what_must_be_scraped() -> None:
         Target("alertmanager", "ops1"),
     }
     assert found == sorted(set(found))
+
+
+def test_the_real_vector_server_is_scraped_beside_its_probe() -> None:
+    lite, standalone = (
+        set(expected_targets(HOSTS, "ops1", form)) for form in ("lite", "standalone")
+    )
+    assert standalone - lite == {Target("milvus-server", "vector1")}
+    assert lite < standalone
 
 
 def test_a_target_that_is_down_or_missing_fails_and_says_why() -> None:
@@ -107,14 +115,20 @@ def test_an_answer_in_another_form_fails_and_does_not_break(answer: object) -> N
 
 
 def test_module_refuses_a_plan_without_its_host() -> None:
-    done = call("tresor_monitoring_check", host="ops1", hosts={"gpu1": {}})
+    done = call("tresor_monitoring_check", host="ops1", hosts={"gpu1": {}}, vector_form="lite")
     assert done["failed"]
     assert "do not describe ops1" in done["msg"]
 
 
 def test_module_names_certificates_that_it_cannot_use() -> None:
     own = {"fqdn": "ops1.example", "ipv4": "192.0.2.1", "groups": ["ops"], "instances": []}
-    done = call("tresor_monitoring_check", host="ops1", hosts={"ops1": own}, ca_file="/nonexistent")
+    done = call(
+        "tresor_monitoring_check",
+        host="ops1",
+        hosts={"ops1": own},
+        vector_form="lite",
+        ca_file="/nonexistent",
+    )
     assert done["failed"]
     assert "/nonexistent" in done["msg"]
     assert "converge the host" in done["msg"]

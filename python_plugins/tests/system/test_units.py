@@ -133,6 +133,33 @@ def test_module_removes_instances_that_left_and_restarts_what_changed(
     assert f"restart -- {NAME}" in systemctl.read_text()
 
 
+def silent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, complaint: str) -> None:
+    """Put a systemctl in front that knows no unit at all, as the real one says it."""
+    program = tmp_path / "silent" / "systemctl"
+    program.parent.mkdir()
+    fails = f"*list-unit-files*) {complaint} exit 1;;"
+    program.write_text(f'#!/bin/sh\ncase "$*" in\n{fails}\nesac\n')
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
+
+
+def test_module_finds_nothing_left_of_a_template(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    silent(tmp_path, monkeypatch, "")
+    result = call("tresor_units", units=[], template="engine*")
+    assert (result["changed"], result["steps"]) == (False, [])
+
+
+def test_module_does_not_take_a_failure_for_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    silent(tmp_path, monkeypatch, "echo no bus >&2;")
+    result = call("tresor_units", units=[], template="engine*")
+    assert result["failed"]
+    assert "no bus" in result["msg"]
+
+
 def test_module_leaves_a_unit_with_older_files_alone(systemctl: Path) -> None:
     result = call("tresor_units", units=[{"name": NAME, "watch": ["/nonexistent"]}])
     assert (result["changed"], result["steps"]) == (False, [])

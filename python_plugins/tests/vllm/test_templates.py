@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+
+from python_plugins.tests.play_call import run_play
 
 ROOT = Path(__file__).parents[3]
 ROLE = ROOT / "roles" / "vllm"
@@ -74,19 +74,9 @@ def rendered(tmp_path_factory: pytest.TempPathFactory) -> Path:
             for name, target in ((unit, "unit"), ("instance_files.yml.j2", "files.yml"))
         ],
     }
-    path = folder / "play.yml"
-    path.write_text(yaml.safe_dump([play]))
     # Where the templates' own lookups search, as they do in the role.
     (folder / "templates").symlink_to(ROLE / "templates")
-    program = Path(sys.executable).with_name("ansible-playbook")
-    done = subprocess.run(
-        [program, "-i", "localhost,", "-c", "local", path],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
+    done = run_play(play, folder / "play.yml")
     assert done.returncode == 0, done.stdout + done.stderr
     return folder
 

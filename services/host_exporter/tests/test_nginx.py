@@ -50,13 +50,26 @@ def place(tmp_path: Path) -> Place:
 def test_requests_are_counted_by_endpoint_and_status(place: Place) -> None:
     place.write(line(), line(status=401), line("/v1/chat/completions"), line("/etc/passwd", 404))
     found = scrape(place.collector())
-    assert {key: value for key, value in found.items() if "requests_total" in key} == {
+    assert {key: value for key, value in found.items() if "requests_total" in key and value} == {
         'tresor_nginx_requests_total{endpoint="models",status="200"}': 1,
         'tresor_nginx_requests_total{endpoint="models",status="401"}': 1,
         'tresor_nginx_requests_total{endpoint="chat.completions",status="200"}': 1,
         'tresor_nginx_requests_total{endpoint="other",status="404"}': 1,
     }
     assert found["tresor_nginx_log_lines_rejected_total"] == 0
+
+
+def test_the_first_server_error_is_a_step_from_zero(place: Place) -> None:
+    """``rate()`` sees no step of a counter that appears with its first error."""
+    before = scrape(place.collector())
+    place.write(line(status=502))
+    after = scrape(place.collector())
+    key = 'tresor_nginx_requests_total{endpoint="models",status="502"}'
+    assert (before[key], after[key]) == (0, 1)
+    for endpoint in ("models", "chat.completions", "other"):
+        for status in (200, 500, 502, 503, 504):
+            name = f'tresor_nginx_requests_total{{endpoint="{endpoint}",status="{status}"}}'
+            assert name in before
 
 
 def test_durations_have_the_edges_of_service_levels(place: Place) -> None:
@@ -137,7 +150,7 @@ def test_a_broken_state_is_set_aside_and_counting_goes_on(place: Place, content:
     place.write(line(status=500))
     found = scrape(collector)
     assert found['tresor_nginx_requests_total{endpoint="models",status="500"}'] == 1
-    assert 'tresor_nginx_requests_total{endpoint="models",status="200"}' not in found
+    assert found['tresor_nginx_requests_total{endpoint="models",status="200"}'] == 0
 
 
 def test_numbers_agree_while_the_log_is_written_and_rotated(place: Place) -> None:

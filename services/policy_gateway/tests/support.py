@@ -85,13 +85,13 @@ def completion(content: str = "In Peru.") -> dict[str, Any]:
     }
 
 
-def event(content: str) -> bytes:
+def event(content: str, index: int = 0, finish: str | None = None) -> bytes:
     chunk = {
         "id": "c1",
         "object": "chat.completion.chunk",
         "created": 1,
         "model": "served",
-        "choices": [{"index": 0, "delta": {"content": content}, "finish_reason": None}],
+        "choices": [{"index": index, "delta": {"content": content}, "finish_reason": finish}],
     }
     return b"data: " + json.dumps(chunk, separators=(",", ":")).encode() + b"\n\n"
 
@@ -352,6 +352,17 @@ class Site:
         return [record for record in self.records() if record["type"] == "decision"]
 
 
+NO_GUARDRAILS: dict[str, Any] = {
+    "request": dict.fromkeys(
+        ["email", "iban", "card", "phone", "ip", "secret", "injection"], "allow"
+    ),
+    "response": dict.fromkeys(
+        ["email", "iban", "card", "phone", "ip", "secret", "output_schema"], "allow"
+    ),
+}
+NO_GUARDRAILS["context"] = NO_GUARDRAILS["request"]
+
+
 def settings(folder: Path, replicas: list[str]) -> dict[str, Any]:
     """A complete configuration of a stand-alone gateway."""
     return {
@@ -368,6 +379,7 @@ def settings(folder: Path, replicas: list[str]) -> dict[str, Any]:
                 "aliases": ["small"],
                 "task": "chat",
                 "context_tokens": 2048,
+                "affinity": False,
                 "artefact_digest": "sha256:aa",
                 "replicas": [{"url": url, "served_name": "served"} for url in replicas],
             },
@@ -382,6 +394,8 @@ def settings(folder: Path, replicas: list[str]) -> dict[str, Any]:
             },
             {"group": "llm-embedding", "models": ["minilm"], "endpoints": ["embeddings"]},
         ],
+        "guardrails": NO_GUARDRAILS,
+        "upstream": {"probe_seconds": 0},
         "limits": {"max_body_bytes": 65536, "max_output_tokens": 4096, "drain_seconds": 5},
         "audit": {"directory": str(folder / "audit"), "host": "gw1", "commit_milliseconds": 5},
     }

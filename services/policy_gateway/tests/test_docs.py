@@ -10,9 +10,11 @@ import pytest
 import yaml
 
 from tresor_gateway import config
+from tresor_gateway import config_schema as schema
 from tresor_gateway.api import errors
 from tresor_gateway.api.errors import ApiError
 from tresor_gateway.audit import record as records
+from tresor_gateway.guardrails.policy import KINDS
 from tresor_gateway.metrics.gateway import GatewayMetrics
 
 SERVICE = Path(__file__).parents[1]
@@ -39,6 +41,11 @@ def test_every_reason_is_documented() -> None:
         errors.upstream_failed(),
         errors.upstream_timeout(),
         errors.internal(),
+        errors.content_blocked("x"),
+        errors.answer_blocked("x"),
+        errors.prompt_too_long(1),
+        errors.output_schema("x"),
+        errors.queue_full(1),
     ]
     reasons = {error.reason for error in made}
     reasons |= set(re.findall(r'(?:unavailable|unauthorized)\(\s*"(\w+)"', sources()))
@@ -79,6 +86,11 @@ def test_latency_edges_are_the_service_levels() -> None:
         'request_duration_seconds_bucket{endpoint="chat.completions",model="m",worker="0",le="3"} 1'
         in text
     )
+
+
+def test_every_kind_of_finding_can_be_configured() -> None:
+    for section in (schema.Incoming, schema.Outgoing):
+        assert set(KINDS) < set(section.__struct_fields__)
 
 
 def test_example_configuration_works() -> None:

@@ -19,7 +19,11 @@ from .release import RELEASE_FILE
 ENVIRONMENT = "ansible"
 TOOLS = "wheels-tools"
 MARKER = ".tresor-environment.json"
-_WARM = "import ansible.cli.playbook, ansible.executor.task_executor"
+# Each task runs in a fork of its own, which would compile connection and action plugins anew.
+_WARM = (
+    "import ansible.cli.playbook, ansible.executor.task_executor, compileall; "
+    "compileall.compile_dir(ansible.__path__[0], quiet=2, workers=2)"
+)
 
 
 @dataclass(frozen=True)

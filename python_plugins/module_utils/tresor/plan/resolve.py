@@ -48,6 +48,9 @@ def resolve(inventory: Inventory) -> dict[str, Any]:
             "instances": instances,
             "models": _models(inventory, instances),
             "access": _access(inventory),
+            "guardrails": {
+                key: value for key, value in concerns["guardrails"].items() if key != "limits"
+            },
             "limits": concerns["guardrails"]["limits"],
             "flows": [_flow(flow) for flow in flows],
             "probes": {

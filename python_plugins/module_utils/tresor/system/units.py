@@ -77,7 +77,7 @@ def running_like(pattern: str) -> set[str]:
     # `list-units --all` knows what runs or failed, the unit files know what is enabled only.
     listed = systemctl("list-units", "--all", "--plain", "--no-legend", "--", pattern)
     names = {line.split()[0] for line in listed.splitlines() if line.strip()}
-    files = systemctl("list-unit-files", "--plain", "--no-legend", "--", pattern)
+    files = systemctl("list-unit-files", "--plain", "--no-legend", "--", pattern, none_found=1)
     names |= {line.split()[0] for line in files.splitlines() if line.strip()}
     return {name for name in names if "@." not in name}
 
@@ -155,8 +155,13 @@ def carry_out(steps: Sequence[Step], *, block: bool) -> None:
             _start(step, waiting)
 
 
-def systemctl(*arguments: str, tolerate: bool = False) -> str:
+def systemctl(*arguments: str, tolerate: bool = False, none_found: int = 0) -> str:
     """Run systemctl and return its output.
+
+    Args:
+        arguments: its command line.
+        tolerate: a failure does not matter.
+        none_found: the exit status with which it says, without a word, that nothing matched.
 
     Raises:
         SystemStateError: it failed and ``tolerate`` is not set.
@@ -168,6 +173,8 @@ def systemctl(*arguments: str, tolerate: bool = False) -> str:
         text=True,
         check=False,
     )
+    if done.returncode == none_found and not done.stdout + done.stderr:
+        return ""
     if done.returncode != 0 and not tolerate:
         raise SystemStateError(
             f"systemctl {' '.join(arguments[:2])} failed: {(done.stderr or done.stdout).strip()}"

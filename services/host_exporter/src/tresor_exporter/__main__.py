@@ -14,8 +14,7 @@ from typing import Final
 
 from tresor_exporter import __version__
 from tresor_exporter import config as configuration
-from tresor_exporter.collectors.firewall import FirewallCollector
-from tresor_exporter.collectors.nginx import NginxCollector
+from tresor_exporter.collectors.log import LogCollector
 from tresor_exporter.collectors.probe import ProbeCollector
 from tresor_exporter.errors import ConfigError, ExporterError
 from tresor_exporter.registry import HostMetrics, build
@@ -70,7 +69,7 @@ def serve(config: Config) -> int:
     signal.signal(signal.SIGTERM, stop)
     signal.signal(signal.SIGINT, stop)
     for collector in collectors:
-        if isinstance(collector, (NginxCollector, FirewallCollector)):
+        if isinstance(collector, LogCollector):
             collector.begin()
     probes = [collector for collector in collectors if isinstance(collector, ProbeCollector)]
     for probe in probes:

@@ -12,6 +12,7 @@ from tresor_gateway.api.errors import ApiError
 from tresor_gateway.audit import record as records
 from tresor_gateway.audit.uuid7 import uuid7
 from tresor_gateway.catalogue import Model
+from tresor_gateway.guardrails.pipeline import Guard
 from tresor_gateway.http.exchange import EVENT_STREAM, Exchange, Headers
 from tresor_gateway.identity.authenticator import Identity
 from tresor_gateway.upstream.forward import Forward
@@ -40,10 +41,13 @@ class Call:
         "endpoint",
         "endpoint_name",
         "exchange",
+        "first_ns",
         "forward",
+        "guard",
         "identity",
         "model",
         "parameters",
+        "route",
     )
 
     def __init__(self, gateway: Gateway, exchange: Exchange) -> None:
@@ -56,9 +60,22 @@ class Call:
         self.identity: Identity | None = None
         self.model: Model | None = None
         self.forward: Forward | None = None
+        self.guard: Guard | None = None
+        self.first_ns: int | None = None
         self.parameters: dict[str, int | bool] = {}
+        self.route = ""
         self.auth_pending = False
         gateway.metrics.in_flight += 1
+
+    @property
+    def streaming(self) -> bool:
+        """Whether a stream has been opened."""
+        return self._streaming
+
+    @property
+    def over(self) -> bool:
+        """Whether the request has been answered or given up."""
+        return self._recorded
 
     # --- answers --------------------------------------------------------------------------------
 
@@ -101,6 +118,7 @@ class Call:
             exchange.write(data)
             return
         self._streaming = True
+        self.first_ns = time.monotonic_ns()
         exchange.start_stream(EVENT_STREAM, data)
 
     def stream_end(self) -> None:
@@ -176,19 +194,35 @@ class Call:
         if self.model is not None:
             record.model = self.model.name
             record.model_digest = self.model.artefact_digest
+        record.route = self.route
         tokens: Tokens | None = None
         if forward is not None:
             tokens = forward.tokens
             record.engine = forward.engine.address if forward.engine is not None else ""
             record.attempts = forward.attempts
-            if forward.first_byte_ns is not None and record.latency_us is not None:
-                record.latency_us.first = (forward.first_byte_ns - exchange.received_ns) // 1000
+            if forward.model and forward.model != record.model:
+                record.fallback_of, record.model = record.model, forward.model
+                record.model_digest = ""
+            first_ns = self.first_ns or forward.first_byte_ns
+            if first_ns is not None and record.latency_us is not None:
+                record.latency_us.first = (first_ns - exchange.received_ns) // 1000
         if tokens is not None:
             record.tokens = records.TokenCounts(
                 tokens.prompt, tokens.completion, tokens.prompt + tokens.completion
             )
+        if self.guard is not None:
+            self._add_verdicts(record, self.guard)
         self._count(record, now)
         gateway.audit.append(record, then)
+
+    def _add_verdicts(self, record: records.Decision, guard: Guard) -> None:
+        metrics = self._gateway.metrics
+        for direction, verdict in guard.verdicts.items():
+            record.guardrails[direction] = verdict.action
+            metrics.verdicts.add(direction, verdict.action)
+            for finding, count in verdict.findings.items():
+                record.findings[f"{direction}.{finding}"] = count
+                metrics.findings.add(direction, finding, amount=count)
 
     def _count(self, record: records.Decision, now: int) -> None:
         metrics, forward = self._gateway.metrics, self.forward
@@ -199,8 +233,8 @@ class Call:
             return
         received = self.exchange.received_ns
         metrics.total.observe((now - received) / 1e9, endpoint, model)
-        if forward.started_stream and forward.first_byte_ns is not None:
-            metrics.first.observe((forward.first_byte_ns - received) / 1e9, endpoint, model)
+        if self.first_ns is not None:
+            metrics.first.observe((self.first_ns - received) / 1e9, endpoint, model)
         tokens = forward.tokens
         if tokens is not None:
             metrics.tokens.add(model, "prompt", amount=tokens.prompt)

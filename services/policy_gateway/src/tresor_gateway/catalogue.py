@@ -18,6 +18,8 @@ class Model:
     replicas: tuple[Replica, ...]
     context_tokens: int | None
     artefact_digest: str
+    affinity: bool = False
+    fallback: str | None = None
 
 
 class Catalogue:
@@ -26,6 +28,7 @@ class Catalogue:
     def __init__(self, models: Iterable[schema.Model], pool: EnginePool) -> None:
         self._models: dict[str, Model] = {}
         self.tasks: dict[str, str] = {}
+        self.models: list[Model] = []
         for entry in models:
             model = Model(
                 entry.name,
@@ -33,7 +36,10 @@ class Catalogue:
                 tuple(pool.replica(replica, entry.name) for replica in entry.replicas),
                 entry.context_tokens,
                 entry.artefact_digest or "",
+                entry.affinity,
+                entry.fallback,
             )
+            self.models.append(model)
             self.tasks[entry.name] = entry.task
             for name in (entry.name, *entry.aliases):
                 self._models[name] = model

@@ -155,6 +155,7 @@ def _check(config: schema.Config) -> Iterator[str]:
     yield from _check_listeners(config)
     yield from _check_identity(config)
     yield from _check_models(config)
+    yield from _check_routes(config)
     yield from _check_access(config)
     upstream = config.upstream
     if upstream.cooldown_max_seconds < upstream.cooldown_seconds:
@@ -242,6 +243,30 @@ def _check_models(config: schema.Config) -> Iterator[str]:
     upstream = config.upstream
     if tls and not (upstream.ca_file and upstream.cert_file and upstream.key_file):
         yield "upstream: https engines need ca_file, cert_file and key_file (mutual TLS)"
+
+
+def _check_routes(config: schema.Config) -> Iterator[str]:
+    tasks = {model.name: model.task for model in config.models}
+    taken = set(tasks) | {alias for model in config.models for alias in model.aliases}
+    for index, model in enumerate(config.models):
+        key = f"models[{index}].fallback"
+        if model.fallback is not None and tasks.get(model.fallback) != model.task:
+            yield f"{key}: value {model.fallback!r}: name another model with task {model.task!r}"
+        elif model.fallback == model.name:
+            yield f"{key}: value {model.fallback!r}: a model is no fallback of itself"
+        if all(replica.weight == 0 for replica in model.replicas):
+            yield f"models[{index}].replicas: all weights are 0; give one of them more"
+    for index, route in enumerate(config.routes):
+        where = f"routes[{index}]"
+        if route.name in taken:
+            yield f"{where}.name: value {route.name!r}: belongs to a model or another route"
+        taken.add(route.name)
+        targets = [*(rule.model for rule in route.rules), route.default]
+        for name in targets:
+            if name not in tasks:
+                yield f"{where}: {name!r} is no model; known are {', '.join(sorted(tasks))}"
+        if len({tasks[name] for name in targets if name in tasks}) > 1:
+            yield f"{where}: its models have different tasks; a route stays within one"
 
 
 def _check_access(config: schema.Config) -> Iterator[str]:

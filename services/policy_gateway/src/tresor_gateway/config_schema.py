@@ -14,6 +14,8 @@ Size = Annotated[int, Meta(ge=1024, le=1 << 31)]
 Algorithm = Literal[
     "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"
 ]
+Action = Literal["allow", "flag", "mask", "block"]
+Judgement = Literal["allow", "flag", "block"]
 EndpointName = Literal["models", "chat.completions", "completions", "embeddings"]
 
 
@@ -89,6 +91,9 @@ class Upstream(Section, frozen=True, kw_only=True):
     idle_connection_seconds: Seconds = 4.0
     cooldown_seconds: Seconds = 1.0
     cooldown_max_seconds: Seconds = 30.0
+    probe_seconds: Annotated[float, Meta(ge=0, le=3600)] = 15.0
+    probe_timeout_seconds: Seconds = 10.0
+    affinity_slack: Annotated[int, Meta(ge=0, le=10_000)] = 4
     max_response_bytes: Size = 64 << 20
 
 
@@ -97,6 +102,8 @@ class Replica(Section, frozen=True, kw_only=True):
 
     url: Text
     served_name: Name | None = None
+    weight: Annotated[int, Meta(ge=0, le=1000)] = 100
+    max_requests: Count | None = None
 
 
 class Model(Section, frozen=True, kw_only=True):
@@ -108,6 +115,27 @@ class Model(Section, frozen=True, kw_only=True):
     aliases: list[Name] = []
     context_tokens: Annotated[int, Meta(ge=1)] | None = None
     artefact_digest: Text | None = None
+    affinity: bool = True
+    fallback: Name | None = None
+
+
+class RouteRule(Section, frozen=True, kw_only=True):
+    """All conditions that are given must hold."""
+
+    model: Name
+    groups: list[Text] | None = None
+    min_characters: Annotated[int, Meta(ge=0)] | None = None
+    max_characters: Annotated[int, Meta(ge=0)] | None = None
+    languages: list[Literal["de", "en"]] | None = None
+    hints: list[Literal["tools", "json", "code"]] | None = None
+
+
+class Route(Section, frozen=True, kw_only=True):
+    """A name that stands for the model of the first rule that fits."""
+
+    name: Name
+    default: Name
+    rules: list[RouteRule] = []
 
 
 class AccessRule(Section, frozen=True, kw_only=True):
@@ -133,6 +161,42 @@ class Limits(Section, frozen=True, kw_only=True):
     drain_seconds: Seconds = 30.0
 
 
+class Incoming(Section, frozen=True, kw_only=True):
+    """What findings in texts on their way to a model mean."""
+
+    email: Action = "mask"
+    iban: Action = "mask"
+    card: Action = "mask"
+    phone: Action = "mask"
+    ip: Action = "mask"
+    secret: Action = "mask"  # noqa: S105 - what to do, not a secret
+    injection: Judgement = "block"
+
+
+class Outgoing(Section, frozen=True, kw_only=True):
+    """What findings in answers mean."""
+
+    email: Action = "mask"
+    iban: Action = "mask"
+    card: Action = "mask"
+    phone: Action = "mask"
+    ip: Action = "mask"
+    secret: Action = "mask"  # noqa: S105 - what to do, not a secret
+    output_schema: Judgement = "block"
+
+
+class Guardrails(Section, frozen=True, kw_only=True):
+    """The stages that texts pass, and the bounds of their work."""
+
+    request: Incoming = Incoming()
+    context: Incoming = Incoming()
+    response: Outgoing = Outgoing()
+    restore: bool = True
+    repair: bool = True
+    deadline_milliseconds: Annotated[int, Meta(ge=1, le=10_000)] = 250
+    max_prompt_characters: Annotated[int, Meta(ge=1, le=1 << 26)] = 2_000_000
+
+
 class Audit(Section, frozen=True, kw_only=True):
     """Where decisions are recorded."""
 
@@ -152,9 +216,11 @@ class Config(Section, frozen=True, kw_only=True):
     identity: Identity
     models: Annotated[list[Model], Meta(min_length=1)]
     access: list[AccessRule]
+    routes: list[Route] = []
     audit: Audit
     upstream: Upstream = Upstream()
     limits: Limits = Limits()
+    guardrails: Guardrails = Guardrails()
     keys: Keys | None = None
     workers: Annotated[int, Meta(ge=1, le=128)] = 1
     pid_file: Text | None = None

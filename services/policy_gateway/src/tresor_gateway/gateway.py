@@ -7,23 +7,43 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import re
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from tresor_gateway import config_schema as schema
 from tresor_gateway.api import answers, endpoints, errors, request
 from tresor_gateway.api.endpoints import Endpoint, EndpointTable
 from tresor_gateway.api.errors import ApiError
+from tresor_gateway.api.parameters import (
+    ChatRequest,
+    EmbeddingRequest,
+    JsonSchema,
+    ResponseFormat,
+)
+from tresor_gateway.api.texts import change_texts
 from tresor_gateway.audit.uuid7 import uuid7
 from tresor_gateway.audit.writer import AuditWriter
 from tresor_gateway.call import Call
-from tresor_gateway.catalogue import Catalogue
+from tresor_gateway.catalogue import Catalogue, Model
+from tresor_gateway.guarded import Contract, Guarded, categories, with_complaint
+from tresor_gateway.guardrails.errors import (
+    BlockedError,
+    GuardrailError,
+    GuardrailTimeoutError,
+)
+from tresor_gateway.guardrails.output import OutputSchema, SchemaError
+from tresor_gateway.guardrails.pipeline import Guard, Part, Pipeline
 from tresor_gateway.http.exchange import Exchange
 from tresor_gateway.identity.authenticator import Authenticator, Identity, KeysNeededError
 from tresor_gateway.metrics.gateway import GatewayMetrics
-from tresor_gateway.upstream.forward import Forward
-from tresor_gateway.upstream.pool import EnginePool
+from tresor_gateway.routing.affinity import key
+from tresor_gateway.routing.auto import Facts, Routes
+from tresor_gateway.upstream.forward import Forward, Receiver
+from tresor_gateway.upstream.pool import EnginePool, Replica
 
 log = logging.getLogger(__name__)
 _REQUEST_ID: Final = re.compile(rb"[A-Za-z0-9._-]{8,64}")
@@ -39,6 +59,7 @@ class Parts:
     authenticator: Authenticator
     audit: AuditWriter
     metrics: GatewayMetrics
+    pipeline: Pipeline
 
 
 class Gateway:
@@ -53,6 +74,8 @@ class Gateway:
         self._catalogue = parts.catalogue
         self._pool = parts.pool
         self._authenticator = parts.authenticator
+        self._pipeline = parts.pipeline
+        self._routes = Routes(parts.config.routes)
         self._behind_proxy = behind_proxy
         self._endpoints = EndpointTable(
             frozenset(parts.catalogue.tasks.values()), internal=behind_proxy
@@ -178,35 +201,165 @@ class Gateway:
         if endpoint is endpoints.AUTHORIZE:
             call.authorized()
         elif endpoint is endpoints.MODELS:
-            call.succeed(200, answers.models(identity.grant.models))
+            call.succeed(200, answers.models(self._visible(identity)))
         else:
             self._forward(call, endpoint, identity)
+
+    def _visible(self, identity: Identity) -> set[str]:
+        """The models someone may use, and the routes that lead to one of them."""
+        models = set(identity.grant.models)
+        routes = self._routes
+        return models | {name for name in routes.names if models.intersection(routes.targets(name))}
 
     def _forward(self, call: Call, endpoint: Endpoint, identity: Identity) -> None:
         exchange = call.exchange
         parsed = request.decode(endpoint, exchange.body)
-        asked = parsed.model
-        model = self._catalogue.find(asked)
-        if model is None or not identity.grant.may_use_model(endpoint.name, model.name):
-            raise errors.model_not_found(asked)
-        call.model = model
+        model = call.model = self._choose(call, endpoint, identity, parsed)
         prepared = request.prepare(parsed, self._limits, model.context_tokens)
         call.parameters = prepared.parameters
-        forward = Forward(
-            self._loop,
-            self._pool,
-            self._config.upstream,
-            call,
-            target=endpoint.target,
-            request_id=exchange.request_id,
-            stream=prepared.stream,
-            usage_wanted=prepared.usage_wanted,
-            body=lambda served_name: prepared.body(served_name, identity.cache_salt),
-        )
-        call.forward = forward
-        exchange.on_pause = forward.pause
-        exchange.on_resume = forward.resume
-        forward.start(model.replicas)
+        guard = call.guard = self._pipeline.guard()
+        self._judge(guard, parsed)
+
+        def forward(receiver: Receiver) -> Forward:
+            return Forward(
+                self._loop,
+                self._pool,
+                self._config.upstream,
+                receiver,
+                target=endpoint.target,
+                request_id=exchange.request_id,
+                stream=prepared.stream,
+                usage_wanted=prepared.usage_wanted,
+                body=lambda served_name: prepared.body(served_name, identity.cache_salt),
+            )
+
+        def start(receiver: Receiver, order: list[Replica] | None = None) -> None:
+            if exchange.open and not call.over:
+                call.forward = forward(receiver)
+                exchange.on_pause = call.forward.pause
+                exchange.on_resume = call.forward.resume
+                call.forward.start(replicas() if order is None else order)
+
+        affinity = key(parsed, identity.cache_salt) if model.affinity else None
+
+        def replicas() -> list[Replica]:
+            return self._replicas(model, endpoint, identity, affinity)
+
+        # A full queue is a refusal, told before anything is begun.
+        order = replicas()
+        if not order:
+            raise self._queue_full(model)
+        start(self._receiver(call, guard, parsed, start), order)
+
+    def _choose(
+        self, call: Call, endpoint: Endpoint, identity: Identity, parsed: request.Request
+    ) -> Model:
+        """The model that was asked for, by its name, an alias or a route."""
+        asked = parsed.model
+
+        def allowed(name: str) -> bool:
+            return identity.grant.may_use_model(endpoint.name, name)
+
+        name: str | None = asked
+        if self._routes.targets(asked):
+            facts = Facts(parsed, frozenset(identity.grant.groups))
+            name = self._routes.choose(asked, facts, allowed)
+            if name is not None:
+                call.route = asked
+                self.metrics.routes.add(asked, name)
+        model = self._catalogue.find(name) if name is not None else None
+        if model is None or not allowed(model.name):
+            raise errors.model_not_found(asked)
+        return model
+
+    def _replicas(
+        self, model: Model, endpoint: Endpoint, identity: Identity, affinity: bytes | None
+    ) -> list[Replica]:
+        """Whom to ask, in this order: the model, its fallback, then those who failed lately."""
+        models = [model]
+        fallback = self._catalogue.find(model.fallback) if model.fallback else None
+        if fallback is not None and identity.grant.may_use_model(endpoint.name, fallback.name):
+            models.append(fallback)
+        pool = self._pool
+        usable = [replica for m in models for replica in pool.usable(m.replicas, affinity)]
+        return usable + [replica for m in models for replica in pool.doubtful(m.replicas)]
+
+    def _queue_full(self, model: Model) -> ApiError:
+        seconds = min(replica.engine.average for replica in model.replicas)
+        self.metrics.queue_full.add(model.name)
+        return errors.queue_full(max(1, min(60, math.ceil(seconds))))
+
+    def _judge(self, guard: Guard, parsed: request.Request) -> None:
+        """The texts of a request pass the guardrails, masked where the policy says so."""
+        began = time.perf_counter()
+        parts: list[Part] = []
+
+        def collect(text: str, screened: bool) -> str:
+            parts.append(Part(text, screened))
+            return text
+
+        change_texts(parsed, collect)
+        limit = self._config.guardrails.max_prompt_characters
+        if sum(len(part.text) for part in parts) > limit:
+            raise errors.prompt_too_long(limit)
+        try:
+            masked = guard.incoming(parts)
+        except BlockedError as error:
+            raise errors.content_blocked(categories(str(error))) from error
+        except GuardrailError as error:
+            log.warning("request: %s", error)
+            raise errors.guardrail_failed(late=isinstance(error, GuardrailTimeoutError)) from error
+        finally:
+            self.metrics.judging.observe(time.perf_counter() - began)
+        if masked is not None:
+            texts = iter(masked)
+            change_texts(parsed, lambda _text, _screened: next(texts))
+
+    def _receiver(
+        self,
+        call: Call,
+        guard: Guard,
+        parsed: request.Request,
+        start: Callable[[Receiver], None],
+    ) -> Receiver:
+        """Who reads the answer: the call itself when there is nothing to look for in it."""
+        chat = isinstance(parsed, ChatRequest)
+        contract: Contract | None = None
+        schema = wanted_schema(parsed)
+        settings = self._config.guardrails
+        action = settings.response.output_schema
+        if schema is not None and action != "allow":
+            try:
+                compiled = OutputSchema(schema)
+            except SchemaError as error:
+                raise errors.bad_parameter(
+                    "response_format", f"The schema cannot be used: {error}."
+                ) from error
+
+            def ask_again(answer: str, problem: str) -> None:
+                if isinstance(parsed, ChatRequest):
+                    # What was put back for the client must not reach the engine.
+                    masked = guard.incoming([Part(answer, False), Part(problem, False)])
+                    with_complaint(parsed, *(masked or (answer, problem)))
+                    start(receiver)
+
+            whole = action == "block" and not getattr(parsed, "stream", False)
+            again = ask_again if settings.repair and whole else None
+            contract = Contract(compiled, action, again)
+        if isinstance(parsed, EmbeddingRequest) or (
+            contract is None and not guard.cleans_responses
+        ):
+            return call
+        receiver = Guarded(call, guard, chat=chat, contract=contract)
+        return receiver
+
+
+def wanted_schema(parsed: request.Request) -> dict[str, Any] | None:
+    """The JSON Schema a client wants the answer to obey."""
+    form = parsed.response_format if isinstance(parsed, ChatRequest) else None
+    if isinstance(form, ResponseFormat) and isinstance(form.json_schema, JsonSchema):
+        return form.json_schema.schema
+    return None
 
 
 def _check_content(headers: dict[bytes, bytes]) -> None:

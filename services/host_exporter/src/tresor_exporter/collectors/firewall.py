@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import re
 from collections.abc import Iterator
@@ -10,7 +9,7 @@ from typing import Any, Final
 
 from prometheus_client.core import CounterMetricFamily, Metric
 
-from tresor_exporter.errors import CollectorError
+from tresor_exporter.collectors.log import LogCollector
 from tresor_exporter.schema import Firewall
 from tresor_exporter.state import StateFile
 from tresor_exporter.tally import Tally
@@ -57,36 +56,22 @@ class DropCounts:
         self.drops = {direction: int(data[direction]) for direction in DIRECTIONS}
 
 
-class FirewallCollector:
+class FirewallCollector(LogCollector):
     """``tresor_firewall_*``."""
 
     name = "firewall"
 
     def __init__(self, config: Firewall, state: StateFile) -> None:
         self._counts = DropCounts()
-        self._tally = Tally(config.log, state, self._counts)
+        super().__init__(Tally(config.log, state, self._counts))
 
-    def begin(self) -> None:
-        """Take up the log now, so that the first scrape counts from the start of the service."""
-        # A log that cannot be read is the first scrape's to tell.
-        with contextlib.suppress(CollectorError):
-            self._tally.update()
-
-    def collect(self) -> Iterator[Metric]:
-        """Read on and yield the counters, also when there was nothing to read."""
-        try:
-            self._tally.update()
-        finally:
-            drops = CounterMetricFamily(
-                "tresor_firewall_logged_drops",
-                "Dropped packets in the log; it is rate limited, so there may be more",
-                labels=["direction"],
-            )
-            for direction, count in self._counts.drops.items():
-                drops.add_metric([direction], count)
-            yield drops
-            yield CounterMetricFamily(
-                "tresor_firewall_log_lines_rejected",
-                "Lines of the log that make no sense",
-                value=self._tally.rejected,
-            )
+    def families(self) -> Iterator[Metric]:
+        """Yield the drops by direction."""
+        drops = CounterMetricFamily(
+            "tresor_firewall_logged_drops",
+            "Dropped packets in the log; it is rate limited, so there may be more",
+            labels=["direction"],
+        )
+        for direction, count in self._counts.drops.items():
+            drops.add_metric([direction], count)
+        yield drops

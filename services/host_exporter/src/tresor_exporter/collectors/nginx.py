@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import math
 from bisect import bisect_left
@@ -12,13 +11,16 @@ from typing import Any, Final
 
 from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily, Metric
 
-from tresor_exporter.errors import CollectorError
+from tresor_exporter.collectors.log import LogCollector
 from tresor_exporter.schema import OTHER, Nginx
 from tresor_exporter.state import StateFile
 from tresor_exporter.tally import Tally
 
 EDGES: Final = (0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 3.0, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0)
 """Upper edges in seconds; 0.5 and 3 are those that service levels name."""
+
+SHOWN_FROM_ZERO: Final = (200, 500, 502, 503, 504)
+"""Statuses shown before they happen: ``rate()`` sees no step of a counter that begins with it."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +74,9 @@ class RequestCounts:
 
     def __init__(self, endpoints: Mapping[str, str]) -> None:
         self._endpoints = endpoints
-        self.requests: dict[tuple[str, int], int] = {}
+        names = sorted({*endpoints.values(), OTHER})
+        self.requests = {(name, status): 0 for name in names for status in SHOWN_FROM_ZERO}
+        # An empty histogram would only give percentiles that are no number.
         self.durations: dict[str, _Durations] = {}
 
     def add(self, line: bytes) -> bool:
@@ -106,33 +110,21 @@ class RequestCounts:
             if len(buckets) != len(entry.buckets):
                 raise ValueError("counted with other edges")
             entry.buckets, entry.sum = [int(count) for count in buckets], float(total)
-        self.requests, self.durations = requests, durations
+        self.requests.update(requests)
+        self.durations = durations
 
 
-class NginxCollector:
+class NginxCollector(LogCollector):
     """``tresor_nginx_*``."""
 
     name = "nginx"
 
     def __init__(self, config: Nginx, state: StateFile) -> None:
         self._counts = RequestCounts(config.endpoints)
-        self._tally = Tally(config.log, state, self._counts)
+        super().__init__(Tally(config.log, state, self._counts))
 
-    def begin(self) -> None:
-        """Take up the log now, so that the first scrape counts from the start of the service."""
-        # A log that cannot be read is the first scrape's to tell.
-        with contextlib.suppress(CollectorError):
-            self._tally.update()
-
-    def collect(self) -> Iterator[Metric]:
-        """Read on and yield the counters, also when there was nothing to read."""
-        try:
-            self._tally.update()
-        finally:
-            # What is known stays visible while the log cannot be read.
-            yield from self._families()
-
-    def _families(self) -> Iterator[Metric]:
+    def families(self) -> Iterator[Metric]:
+        """Yield requests and durations."""
         requests = CounterMetricFamily(
             "tresor_nginx_requests",
             "Requests that NGINX answered",
@@ -149,8 +141,3 @@ class NginxCollector:
         for endpoint, entry in sorted(self._counts.durations.items()):
             durations.add_metric([endpoint], entry.cumulative(), entry.sum)
         yield durations
-        yield CounterMetricFamily(
-            "tresor_nginx_log_lines_rejected",
-            "Lines of the log that make no sense",
-            value=self._tally.rejected,
-        )

@@ -138,6 +138,59 @@ def forbidden_endpoint(endpoint: str) -> ApiError:
     )
 
 
+def content_blocked(findings: str) -> ApiError:
+    """400: the site's policy does not let this request pass."""
+    return ApiError(
+        400,
+        "guardrail_blocked",
+        f"The request was blocked by the site's content rules ({findings}).",
+        code="content_filter",
+    )
+
+
+def answer_blocked(findings: str) -> ApiError:
+    """400: the site's policy does not let the model's answer pass."""
+    return ApiError(
+        400,
+        "answer_blocked",
+        f"The answer was blocked by the site's content rules ({findings}).",
+        code="content_filter",
+    )
+
+
+def prompt_too_long(limit: int) -> ApiError:
+    """413: more text than can be judged (characters)."""
+    return ApiError(
+        413,
+        "prompt_too_long",
+        f"The texts of the request have more than {limit} characters.",
+        code="context_length_exceeded",
+    )
+
+
+def queue_full(retry_after: int) -> ApiError:
+    """429: all replicas of the model have as many requests as they may have."""
+    return ApiError(
+        429,
+        "queue_full",
+        f"All engines of this model are busy; try again in {retry_after} s.",
+        kind="rate_limit_error",
+        code="queue_full",
+        headers=((b"Retry-After", str(retry_after).encode()),),
+    )
+
+
+def output_schema(problem: str) -> ApiError:
+    """502: the model's answer does not obey the schema the client asked for."""
+    return ApiError(
+        502,
+        "output_schema",
+        f"The model's answer does not obey the schema of response_format: {problem}.",
+        kind=SERVER,
+        code="output_schema",
+    )
+
+
 def unavailable(reason: str, message: str, retry_after: int = 5) -> ApiError:
     """503: something behind the gateway is missing; trying again makes sense."""
     return ApiError(
@@ -169,3 +222,10 @@ def upstream_timeout() -> ApiError:
 def internal() -> ApiError:
     """500: our own fault; nothing about it leaves the gateway."""
     return ApiError(500, "internal_error", "The gateway failed.", kind=SERVER, code="internal")
+
+
+def guardrail_failed(*, late: bool) -> ApiError:
+    """503: there is no verdict on a text, so it does not pass."""
+    if late:
+        return unavailable("guardrail_timeout", "The text could not be judged in time.", 2)
+    return unavailable("guardrail_failed", "The text could not be judged.", 5)

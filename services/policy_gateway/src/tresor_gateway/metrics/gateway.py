@@ -16,6 +16,8 @@ from tresor_gateway.upstream.pool import EnginePool
 FIRST_EDGES: Final = (0.01, 0.025, 0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 2.0, 5.0, 10.0, 30.0)
 TOTAL_EDGES: Final = (0.05, 0.1, 0.3, 0.5, 0.8, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0, 30.0, 60.0, 300.0)
 
+JUDGING_EDGES: Final = (0.00003, 0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3)
+
 
 class GatewayMetrics:
     """What requests are counted by."""
@@ -47,8 +49,44 @@ class GatewayMetrics:
             TOTAL_EDGES,
             ("endpoint", "model"),
         )
+        self.verdicts = Counter(
+            "tresor_gateway_guardrail_verdicts_total",
+            "Verdicts of the guardrails on a direction of a request.",
+            ("direction", "verdict"),
+        )
+        self.findings = Counter(
+            "tresor_gateway_guardrail_findings_total",
+            "Findings of the guardrails by kind or rule.",
+            ("direction", "finding"),
+        )
+        self.judging = Histogram(
+            "tresor_gateway_guardrail_seconds",
+            "Time spent on judging the texts of a request.",
+            JUDGING_EDGES,
+        )
+        self.routes = Counter(
+            "tresor_gateway_routes_total",
+            "Requests to a route by the model it chose.",
+            ("route", "model"),
+        )
+        self.queue_full = Counter(
+            "tresor_gateway_queue_full_total",
+            "Requests refused because all replicas had as many as they may have.",
+            ("model",),
+        )
         self.in_flight = 0
-        for family in (self.requests, self.reasons, self.tokens, self.first, self.total):
+        for family in (
+            self.routes,
+            self.queue_full,
+            self.requests,
+            self.reasons,
+            self.tokens,
+            self.first,
+            self.total,
+            self.verdicts,
+            self.findings,
+            self.judging,
+        ):
             self.registry.add(family)
         self._gauge("tresor_gateway_requests_in_flight", "Requests now.", lambda: self.in_flight)
 

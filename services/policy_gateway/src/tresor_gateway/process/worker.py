@@ -16,6 +16,7 @@ from tresor_gateway.audit.chain import Chain
 from tresor_gateway.audit.writer import AuditWriter
 from tresor_gateway.catalogue import Catalogue
 from tresor_gateway.gateway import Gateway, Parts
+from tresor_gateway.guardrails.setup import pipeline
 from tresor_gateway.http.server import HttpServer, ServerLimits
 from tresor_gateway.identity.authenticator import Authenticator
 from tresor_gateway.identity.keystore import KeyStore
@@ -23,6 +24,7 @@ from tresor_gateway.identity.source import FileSource, KeySource, UrlSource
 from tresor_gateway.identity.tokens import TokenPolicy, normalise_type
 from tresor_gateway.metrics.gateway import GatewayMetrics
 from tresor_gateway.process.sockets import tcp_listener, unix_listener
+from tresor_gateway.routing.probe import Prober
 from tresor_gateway.upstream.pool import EnginePool
 from tresor_gateway.upstream.tls import client_context
 
@@ -56,7 +58,15 @@ class Worker:
             cache_seconds=config.identity.cache_seconds,
             cache_entries=config.identity.cache_entries,
         )
-        parts = Parts(config, catalogue, self._pool, authenticator, self._audit, self.metrics)
+        parts = Parts(
+            config,
+            catalogue,
+            self._pool,
+            authenticator,
+            self._audit,
+            self.metrics,
+            pipeline(config.guardrails),
+        )
         behind_proxy = config.listen.sockets is not None
         limits = config.limits
         self._server = HttpServer(
@@ -70,9 +80,16 @@ class Worker:
                 keepalive_seconds=limits.keepalive_seconds,
             ),
         )
+        settings = config.upstream
+        self._prober = Prober(
+            catalogue,
+            self._pool,
+            interval=settings.probe_seconds,
+            timeout=settings.probe_timeout_seconds,
+        )
         self._listener: asyncio.Server | None = None
         self._path: Path | None = None
-        self._refresher: asyncio.Task[None] | None = None
+        self._background: list[asyncio.Task[None]] = []
         self.metrics.watch_server(self._server)
         self.metrics.watch_keys(self._store)
         self.metrics.watch_audit(self._audit)
@@ -105,7 +122,9 @@ class Worker:
         except BaseException:
             self._audit.stop()
             raise
-        self._refresher = self._loop.create_task(self._store.run())
+        self._background.append(self._loop.create_task(self._store.run()))
+        if self._config.upstream.probe_seconds > 0:
+            self._background.append(self._loop.create_task(self._prober.run()))
         log.info("worker %d listens at %s", self.number, self.address)
 
     async def stop(self) -> None:
@@ -124,8 +143,8 @@ class Worker:
                     await self._server.drained()
             except TimeoutError:
                 log.error("worker %d: connections did not end", self.number)
-        if self._refresher is not None:
-            self._refresher.cancel()
+        for task in self._background:
+            task.cancel()
         self._pool.close()
         await self._loop.run_in_executor(None, self._audit.stop)
 

@@ -78,7 +78,7 @@ class Forward:
         self._connecting: asyncio.Task[None] | None = None
         self._deadline = Deadline(loop, self._late)
         self._counted: Engine | None = None
-        self._total_end = 0.0
+        self._began = self._total_end = 0.0
         self._retried_stale = False
         self._over = False
         self._status = 0
@@ -98,10 +98,16 @@ class Forward:
         """The engine asked last."""
         return self._replica.engine if self._replica is not None else None
 
+    @property
+    def model(self) -> str:
+        """The model of the replica asked last."""
+        return self._replica.model if self._replica is not None else ""
+
     def start(self, replicas: Sequence[Replica]) -> None:
-        """Begin; the receiver hears about the outcome later, never during this call."""
-        self._waiting = self._pool.order(replicas)
-        self._total_end = self._loop.time() + self._settings.total_seconds
+        """Begin, in this order; the receiver hears about the outcome later, never during this."""
+        self._waiting = list(replicas)
+        self._began = self._loop.time()
+        self._total_end = self._began + self._settings.total_seconds
         self._next()
 
     def cancel(self) -> None:
@@ -331,6 +337,7 @@ class Forward:
         self._connection = None
         if replica is not None:
             self._pool.succeeded(replica.engine)
+            self._pool.took(replica.engine, self._loop.time() - self._began)
             self._uncount()
             if connection is not None:
                 if self._paused:

@@ -10,9 +10,11 @@ from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
 from tresor_gateway import config_schema as schema
+from tresor_gateway.routing.affinity import score
 from tresor_gateway.upstream.connection import EngineConnection
 
 log = logging.getLogger(__name__)
+_AVERAGE_SHARE = 0.1
 
 
 @dataclass(eq=False)
@@ -25,6 +27,9 @@ class Engine:
     in_flight: int = 0
     failures: int = 0
     down_until: float = 0.0
+    last_success: float = 0.0
+    # How long answers take here (seconds), a moving average.
+    average: float = 1.0
     idle: list[EngineConnection] = field(default_factory=list)
 
     @property
@@ -45,6 +50,19 @@ class Replica:
 
     engine: Engine
     served_name: str
+    model: str = ""
+    weight: int = 100
+    max_requests: int | None = None
+
+    @property
+    def full(self) -> bool:
+        """Whether the engine has all the requests it may have from this worker."""
+        return self.max_requests is not None and self.engine.in_flight >= self.max_requests
+
+    @property
+    def load(self) -> float:
+        """Requests in relation to the weight."""
+        return self.engine.in_flight / max(self.weight, 1)
 
 
 class ConnectError(Exception):
@@ -77,26 +95,47 @@ class EnginePool:
         parts = urlsplit(config.url)
         engine = Engine(parts.hostname or "", parts.port or 0, parts.scheme == "https")
         engine = self._engines.setdefault(engine.address, engine)
-        return Replica(engine, config.served_name or model)
+        return Replica(
+            engine, config.served_name or model, model, config.weight, config.max_requests
+        )
 
     def is_healthy(self, engine: Engine) -> bool:
-        """Whether the engine is not in its cool-down."""
-        return engine.down_until <= self._loop.time()
-
-    def order(self, replicas: Iterable[Replica]) -> list[Replica]:
-        """Healthy ones by load, then the others by the end of their cool-down as a last resort."""
-        candidates = list(replicas)
-        self._turn += 1
-        turn = self._turn % len(candidates)
-        candidates = candidates[turn:] + candidates[:turn]
-        now = self._loop.time()
-        return sorted(
-            candidates,
-            key=lambda replica: (
-                max(replica.engine.down_until - now, 0.0),
-                replica.engine.in_flight,
-            ),
+        """Whether requests may go there: behind its cool-down an engine gets one as a trial."""
+        return engine.down_until <= self._loop.time() and (
+            engine.failures == 0 or engine.in_flight == 0
         )
+
+    def is_quiet(self, engine: Engine, seconds: float) -> bool:
+        """Whether nothing has proved for a while that the engine works."""
+        return engine.last_success + seconds <= self._loop.time()
+
+    def usable(self, replicas: Iterable[Replica], key: bytes | None = None) -> list[Replica]:
+        """Healthy replicas with room, the best first.
+
+        With a key the replica that the key belongs to is the best, unless it has clearly more to
+        do than another one; otherwise the one with the least load, in turn among equals. A replica
+        whose weight is 0 gets requests only when there is no other.
+        """
+        found = [r for r in replicas if self.is_healthy(r.engine) and not r.full]
+        if len(found) < 2:
+            return found
+        self._turn += 1
+        turn = self._turn % len(found)
+        found = found[turn:] + found[:turn]
+        found.sort(key=lambda replica: (replica.weight == 0, replica.load))
+        if key is None:
+            return found
+        weighted = [replica for replica in found if replica.weight]
+        home = max(weighted, key=lambda r: score(key, r.engine.address, r.weight), default=found[0])
+        if home.engine.in_flight - found[0].engine.in_flight <= self._settings.affinity_slack:
+            found.remove(home)
+            found.insert(0, home)
+        return found
+
+    def doubtful(self, replicas: Iterable[Replica]) -> list[Replica]:
+        """Replicas in their cool-down, the next to leave it first: a last resort."""
+        found = [r for r in replicas if not self.is_healthy(r.engine) and not r.full]
+        return sorted(found, key=lambda replica: replica.engine.down_until)
 
     def idle_connection(self, engine: Engine) -> EngineConnection | None:
         """A connection that was used before and is still good."""
@@ -143,6 +182,10 @@ class EnginePool:
         connection.idle_since = self._loop.time()
         engine.idle.append(connection)
 
+    def took(self, engine: Engine, seconds: float) -> None:
+        """An answer was complete after ``seconds``."""
+        engine.average += (seconds - engine.average) * _AVERAGE_SHARE
+
     def failed(self, engine: Engine, problem: str) -> None:
         """Send nobody there for a while; longer with every failure in a row."""
         engine.failures += 1
@@ -157,6 +200,7 @@ class EnginePool:
 
     def succeeded(self, engine: Engine) -> None:
         """The engine has answered."""
+        engine.last_success = self._loop.time()
         if engine.failures:
             log.info("engine %s: answers again", engine.address)
             engine.failures = 0

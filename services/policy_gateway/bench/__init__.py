@@ -1,0 +1,1 @@
+"""Measures the gateway beside plain NGINX: own engine, own clients, real sockets, loopback only."""

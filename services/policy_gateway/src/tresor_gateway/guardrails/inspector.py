@@ -1,0 +1,144 @@
+"""Find everything in one text: one scan, then a look at the few places it points to."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Final
+
+from tresor_gateway.guardrails import decode, fold, numbers, secrets
+from tresor_gateway.guardrails.engine import Matcher, Pattern
+from tresor_gateway.guardrails.errors import GuardrailTimeoutError
+from tresor_gateway.guardrails.findings import Findings, Span, disjoint
+from tresor_gateway.guardrails.recognise import IBAN, RECOGNISERS, Look
+from tresor_gateway.guardrails.screening import Screen
+
+# The continuation bytes of UTF-8: all others begin a character.
+_CONTINUATION: Final = bytes(range(0x80, 0xC0))
+_CHECK_EVERY: Final = 256
+# The patterns that come first in the database.
+_FOLD: Final = 0
+_NUMBER: Final = 1
+_LEET: Final = 2
+_ROT13: Final = 3
+Clock = Callable[[], float]
+
+
+class Inspector:
+    """Finds values of the given kinds, and with ``screen`` also signs of injection."""
+
+    def __init__(
+        self, kinds: frozenset[str], screen: Screen | None, *, clock: Clock = time.thread_time
+    ) -> None:
+        self._clock = clock
+        self._kinds = kinds
+        self._screen = screen
+        self._folder = fold.Folder()
+        self._looks: dict[int, Look] = {}
+        self._decoders: dict[int, decode.Decoder] = {}
+        patterns: list[Pattern] = [fold.NEEDED, numbers.ANCHOR, decode.LEET, decode.ROT13]
+        for gate in decode.GATES:
+            self._decoders[len(patterns)] = gate.decoder
+            patterns.append(gate.pattern)
+        for recogniser in (*RECOGNISERS, *secrets.recognisers()):
+            if recogniser.kind in kinds:
+                self._looks[len(patterns)] = recogniser.look
+                patterns.append(recogniser.anchor)
+        self._matcher = Matcher(patterns)
+
+    def inspect(self, text: str, deadline: float | None = None) -> Findings:
+        """Everything in ``text``. ``deadline`` is a time of the clock (CPU time, unless told so);
+        without one there is no limit but the text's length.
+
+        Raises:
+            GuardrailError: no verdict (time is up, too many candidates, engine failure).
+        """
+        findings = Findings()
+        search = _Search(findings, deadline, decode.MAX_BYTES)
+        self._look(text, search, decode.MAX_DEPTH, None)
+        findings.spans = disjoint(findings.spans)
+        return findings
+
+    def _look(self, text: str, search: _Search, depth: int, place: tuple[int, int] | None) -> None:
+        """Search one text; ``place`` is where it stands when it was decoded from another."""
+        data = text.encode("utf-8", "replace")
+        hits = self._matcher.scan(data)
+        self._check_time(search)
+        spans, seen = self._candidates(text, data, hits, search) if hits else ([], set())
+        if _FOLD in seen:
+            folded = self._folder.fold(text)
+            plain = folded.text.encode("utf-8", "replace")
+            found, more = self._candidates(folded.text, plain, self._matcher.scan(plain), search)
+            spans += [Span(*folded.original(s.start, s.end), s.kind) for s in found]
+            seen |= more
+            self._screen_text(plain, seen, search)
+        search.findings.spans += spans if place is None else [Span(*place, s.kind) for s in spans]
+        self._screen_text(data, seen, search)
+        if depth > 0:
+            for number in seen & self._decoders.keys():
+                for piece in self._decoders[number](text):
+                    if not search.may_read(piece):
+                        return
+                    self._look(piece.text, search, depth - 1, place or (piece.start, piece.end))
+
+    def _candidates(
+        self, text: str, data: bytes, hits: list[tuple[int, int]], search: _Search
+    ) -> tuple[list[Span], set[int]]:
+        """Spans among the hits, and the numbers of the gates that are open."""
+        spans: list[Span] = []
+        seen: set[int] = set()
+        ascii_only = len(data) == len(text)
+        offset = position = covered = 0
+        for count, (number, end) in enumerate(hits):
+            look = self._looks.get(number)
+            if look is None and number != _NUMBER:
+                seen.add(number)
+                continue
+            if count % _CHECK_EVERY == 0:
+                self._check_time(search)
+            if ascii_only:
+                position = end
+            elif end > offset:
+                position += len(data[offset:end].translate(None, _CONTINUATION))
+                offset = end
+            if look is not None:
+                span = look(text, position)
+                if span is not None:
+                    spans.append(span)
+                    if span.kind == IBAN:
+                        covered = max(covered, span.end)
+            elif position > covered:
+                found, covered = numbers.numbers(text, position)
+                spans += [span for span in found if span.kind in self._kinds]
+        return spans, seen
+
+    def _screen_text(self, data: bytes, seen: set[int], search: _Search) -> None:
+        if self._screen is None:
+            return
+        rules = search.findings.rules
+        rules |= self._screen.rules(data)
+        for view in decode.disguises(data, rot13=_ROT13 in seen, leet=_LEET in seen):
+            rules |= self._screen.rules(view)
+        self._check_time(search)
+
+    def _check_time(self, search: _Search) -> None:
+        if search.deadline is not None and self._clock() > search.deadline:
+            raise GuardrailTimeoutError("no time left to judge the text")
+
+
+class _Search:
+    """What one inspection has found and may still spend."""
+
+    __slots__ = ("_budget", "_pieces", "deadline", "findings")
+
+    def __init__(self, findings: Findings, deadline: float | None, budget: int) -> None:
+        self.findings = findings
+        self.deadline = deadline
+        self._budget = budget
+        self._pieces = decode.MAX_PIECES
+
+    def may_read(self, piece: decode.Piece) -> bool:
+        """Whether another decoded text is within the bounds."""
+        self._budget -= len(piece.text)
+        self._pieces -= 1
+        return self._pieces >= 0 and self._budget >= 0

@@ -1,0 +1,74 @@
+"""Placeholders instead of values: the same value gets the same one within a request."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from tresor_gateway.guardrails.findings import Span
+
+PLACEHOLDER: Final = "placeholder"
+MAX_LENGTH: Final = 20
+_UNSAFE: Final = frozenset('"\\')
+
+
+class Placeholders:
+    """Names for the values of one request, and the way back for the ones who sent them."""
+
+    __slots__ = ("_counts", "_names", "_taken", "_values")
+
+    def __init__(self, texts: Sequence[str] = ()) -> None:
+        """``texts`` are those of the request: what looks like a placeholder there is no name."""
+        self._names: dict[tuple[str, str], str] = {}
+        self._values: dict[str, str] = {}
+        self._counts: dict[str, int] = {}
+        self._taken = [text for text in texts if "_" in text and "[" in text]
+
+    def __bool__(self) -> bool:
+        """Whether there is anything to put back."""
+        return bool(self._values)
+
+    def name(self, kind: str, value: str, *, restorable: bool) -> str:
+        """The placeholder of a value."""
+        # Written with spaces or without, it is the same account.
+        key = (kind, "".join(value.split()).lower())
+        known = self._names.get(key)
+        if known is not None:
+            return known
+        while True:
+            count = self._counts[kind] = self._counts.get(kind, 0) + 1
+            name = f"[{kind.upper()}_{count}]"
+            if not any(name in text for text in self._taken):
+                break
+        self._names[key] = name
+        # A quote or a line break would change the meaning of a tool call's arguments.
+        if restorable and value.isprintable() and not _UNSAFE.intersection(value):
+            self._values[name] = value
+        return name
+
+    def find(self, text: str) -> list[Span]:
+        """Those of our placeholders in ``text`` that can be put back."""
+        spans: list[Span] = []
+        start = text.find("[")
+        while start >= 0:
+            end = text.find("]", start + 1, start + MAX_LENGTH) + 1
+            if end > 0 and text[start:end] in self._values:
+                spans.append(Span(start, end, PLACEHOLDER))
+            start = text.find("[", max(end, start + 1))
+        return spans
+
+    def value(self, name: str) -> str:
+        """What stands behind a placeholder."""
+        return self._values[name]
+
+
+def replace(text: str, spans: Sequence[Span], substitute: Callable[[Span, str], str]) -> str:
+    """``text`` with every span substituted; spans are in order and do not overlap."""
+    out: list[str] = []
+    position = 0
+    for span in spans:
+        out.append(text[position : span.start])
+        out.append(substitute(span, text[span.start : span.end]))
+        position = span.end
+    out.append(text[position:])
+    return "".join(out)

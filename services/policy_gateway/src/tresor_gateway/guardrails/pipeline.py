@@ -1,0 +1,184 @@
+"""The stages in their order, for each direction; a verdict, or an exception that means refusal."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Final, Literal
+
+from tresor_gateway.guardrails.errors import BlockedError
+from tresor_gateway.guardrails.findings import Span, disjoint
+from tresor_gateway.guardrails.inspector import Clock, Inspector
+from tresor_gateway.guardrails.masking import PLACEHOLDER, Placeholders, replace
+from tresor_gateway.guardrails.policy import (
+    INJECTION,
+    Action,
+    Direction,
+    DirectionPolicy,
+    Policy,
+    graver,
+)
+from tresor_gateway.guardrails.screening import Screen
+from tresor_gateway.guardrails.stream import StreamMasker
+
+_SHORT: Final = 1024
+
+
+@dataclass
+class Verdict:
+    """What the stages say about a direction; ``findings`` counts by kind or rule."""
+
+    action: Action = "allow"
+    findings: dict[str, int] = field(default_factory=dict)
+
+    def add(self, name: str, action: Action) -> None:
+        """One more finding."""
+        self.action = graver(self.action, action)
+        self.findings[name] = self.findings.get(name, 0) + 1
+
+
+@dataclass(frozen=True)
+class Part:
+    """A text of a request; injection is not looked for in what only the application writes."""
+
+    text: str
+    screened: bool = True
+
+
+class Pipeline:
+    """All stages with their compiled patterns; one per process."""
+
+    def __init__(self, policy: Policy, *, clock: Clock = time.thread_time) -> None:
+        self.policy = policy
+        self._clock = clock
+        self.cleans_responses = policy.response.active
+        screen = (
+            Screen()
+            if policy.request.injection != "allow" or policy.context.injection != "allow"
+            else None
+        )
+        self._screened: dict[Direction, Inspector] = {}
+        self._plain: dict[Direction, Inspector] = {}
+        made: dict[tuple[frozenset[str], bool], Inspector] = {}
+        for direction in ("request", "context", "response"):
+            rules: DirectionPolicy = getattr(policy, direction)
+            for table in (self._screened, self._plain):
+                wants = table is self._screened and rules.injection != "allow"
+                key = (rules.wanted, wants)
+                if key not in made:
+                    made[key] = Inspector(rules.wanted, screen if wants else None, clock=clock)
+                table[direction] = made[key]
+
+    def guard(self) -> Guard:
+        """A fresh guard for one request."""
+        return Guard(self)
+
+    def inspect(
+        self, direction: Direction, parts: Sequence[Part], verdict: Verdict
+    ) -> list[list[Span]]:
+        """The spans of every part; verdict and counts go to ``verdict``.
+
+        Raises:
+            GuardrailError: no verdict could be reached.
+        """
+        rules: DirectionPolicy = getattr(self.policy, direction)
+        # What is short is done before a clock has been read a few times.
+        timed = sum(len(part.text) for part in parts) > _SHORT
+        deadline = self._clock() + self.policy.deadline_seconds if timed else None
+        spans: list[list[Span]] = []
+        for part in parts:
+            inspector = (self._screened if part.screened else self._plain)[direction]
+            found = inspector.inspect(part.text, deadline)
+            for span in found.spans:
+                verdict.add(span.kind, rules.kinds[span.kind])
+            for rule in found.rules:
+                verdict.add(f"{INJECTION}.{rule}", rules.injection)
+            spans.append(found.spans)
+        return spans
+
+
+class Guard:
+    """The guardrails of one request: remembers its placeholders and its verdicts."""
+
+    __slots__ = ("_pipeline", "placeholders", "verdicts")
+
+    def __init__(self, pipeline: Pipeline) -> None:
+        self._pipeline = pipeline
+        self.placeholders = Placeholders()
+        self.verdicts: dict[Direction, Verdict] = {}
+
+    @property
+    def cleans_responses(self) -> bool:
+        """Whether answers have to be read at all."""
+        return self._pipeline.cleans_responses or bool(self.placeholders)
+
+    def incoming(
+        self, parts: Sequence[Part], direction: Literal["request", "context"] = "request"
+    ) -> list[str] | None:
+        """Judge texts on their way to a model; the masked texts, or none when nothing changed.
+
+        Raises:
+            BlockedError: the policy does not let them pass.
+            GuardrailError: no verdict could be reached.
+        """
+        policy = self._pipeline.policy
+        if not getattr(policy, direction).active:
+            return None
+        verdict = self.verdicts.setdefault(direction, Verdict())
+        found = self._pipeline.inspect(direction, parts, verdict)
+        if verdict.action == "block":
+            raise BlockedError(", ".join(sorted(verdict.findings)))
+        if not any(found):
+            return None
+        if not self.placeholders:
+            self.placeholders = Placeholders([part.text for part in parts])
+        names, kinds = self.placeholders, getattr(policy, direction).kinds
+        restore = policy.restore and direction == "request"
+
+        def substitute(span: Span, value: str) -> str:
+            if kinds[span.kind] != "mask":
+                return value
+            return names.name(span.kind, value, restorable=restore)
+
+        return [
+            replace(part.text, spans, substitute) if spans else part.text
+            for part, spans in zip(parts, found, strict=True)
+        ]
+
+    def outgoing(self, text: str) -> str:
+        """Judge a whole text of an answer; masked, and with placeholders put back.
+
+        Raises:
+            BlockedError: the policy does not let it pass.
+            GuardrailError: no verdict could be reached.
+        """
+        return self._clean(text, self._find(text))
+
+    def stream(self) -> StreamMasker:
+        """The same for a text that arrives in pieces."""
+        return StreamMasker(self._find, self._clean)
+
+    def _find(self, text: str) -> list[Span]:
+        verdict = self.verdicts.get("response")
+        if verdict is None:
+            verdict = self.verdicts["response"] = Verdict()
+        [spans] = self._pipeline.inspect("response", (Part(text),), verdict)
+        if verdict.action == "block":
+            raise BlockedError(", ".join(sorted(verdict.findings)))
+        if self.placeholders and "[" in text:
+            return disjoint([*spans, *self.placeholders.find(text)])
+        return spans
+
+    def _clean(self, text: str, spans: list[Span]) -> str:
+        return replace(text, spans, self._substitute) if spans else text
+
+    def _substitute(self, span: Span, value: str) -> str:
+        if span.kind == PLACEHOLDER:
+            return self.placeholders.value(value)
+        if self._pipeline.policy.response.kinds[span.kind] != "mask":
+            return value
+        return self.placeholders.name(span.kind, value, restorable=False)
+
+
+__all__ = ["Guard", "Part", "Pipeline", "Verdict"]

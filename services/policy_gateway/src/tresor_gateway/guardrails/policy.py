@@ -1,0 +1,53 @@
+"""What the site wants: which kinds of findings there are, and what each of them means."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Final, Literal
+
+from tresor_gateway.guardrails.recognise import CARD, EMAIL, IBAN, IP, PHONE
+from tresor_gateway.guardrails.secrets import SECRET
+
+Action = Literal["allow", "flag", "mask", "block"]
+Direction = Literal["request", "context", "response"]
+
+# From harmless to final; the verdict on a text is the gravest of its findings.
+ORDER: Final[tuple[Action, ...]] = ("allow", "flag", "mask", "block")
+KINDS: Final = (EMAIL, IBAN, CARD, PHONE, IP, SECRET)
+INJECTION: Final = "injection"
+
+
+def graver(first: Action, second: Action) -> Action:
+    """The one that leaves less through."""
+    return first if ORDER.index(first) >= ORDER.index(second) else second
+
+
+@dataclass(frozen=True)
+class DirectionPolicy:
+    """Actions of one direction, by kind of personal data, and for injection."""
+
+    kinds: dict[str, Action] = field(default_factory=dict)
+    injection: Action = "allow"
+
+    @cached_property
+    def wanted(self) -> frozenset[str]:
+        """The kinds that are looked for."""
+        return frozenset(kind for kind, action in self.kinds.items() if action != "allow")
+
+    @cached_property
+    def active(self) -> bool:
+        """Whether there is anything to look for."""
+        return bool(self.wanted) or self.injection != "allow"
+
+
+@dataclass(frozen=True)
+class Policy:
+    """All directions, and the bounds of the work (seconds, characters of a request)."""
+
+    request: DirectionPolicy
+    context: DirectionPolicy
+    response: DirectionPolicy
+    restore: bool = True
+    deadline_seconds: float = 0.25
+    max_characters: int = 2_000_000

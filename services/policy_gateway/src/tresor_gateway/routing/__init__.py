@@ -1,0 +1,1 @@
+"""Which model, and which replica of it, answers a request."""

@@ -1,0 +1,102 @@
+"""Ask engines for one token now and then: only an answer proves that a model works."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import Final
+
+import msgspec
+
+from tresor_gateway.catalogue import Catalogue, Model
+from tresor_gateway.upstream.connection import EngineConnection
+from tresor_gateway.upstream.pool import ConnectError, EnginePool, Replica
+
+log = logging.getLogger(__name__)
+_BODIES: Final[dict[str, tuple[bytes, dict[str, str | int]]]] = {
+    "chat": (b"/v1/completions", {"prompt": "ping", "max_tokens": 1}),
+    "embedding": (b"/v1/embeddings", {"input": "ping"}),
+}
+
+
+class _Answer:
+    """Waits for the status of one answer."""
+
+    def __init__(self) -> None:
+        self.status = 0
+        self.ended: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+
+    def head(self, status: int, headers: dict[bytes, bytes]) -> None:
+        self.status = status
+
+    def data(self, data: bytes) -> None:
+        return
+
+    def end(self) -> None:
+        if not self.ended.done():
+            self.ended.set_result("" if self.status == 200 else f"status {self.status}")
+
+    def failed(self, problem: str) -> None:
+        if not self.ended.done():
+            self.ended.set_result(problem)
+
+
+class Prober:
+    """Probes every replica that has not answered a request for a while."""
+
+    def __init__(
+        self, catalogue: Catalogue, pool: EnginePool, *, interval: float, timeout: float
+    ) -> None:
+        self._catalogue = catalogue
+        self._pool = pool
+        self._interval = interval
+        self._timeout = timeout
+
+    async def run(self) -> None:
+        """For ever; a failed probe opens the replica's circuit, a good one closes it."""
+        while True:
+            await asyncio.sleep(self._interval)
+            try:
+                await self.round()
+            except Exception:
+                log.exception("probing engines")
+
+    async def round(self) -> None:
+        """All replicas once, at the same time."""
+        work = [
+            self._probe(model, replica)
+            for model in self._catalogue.models
+            for replica in model.replicas
+            if self._pool.is_quiet(replica.engine, self._interval)
+        ]
+        await asyncio.gather(*work)
+
+    async def _probe(self, model: Model, replica: Replica) -> None:
+        problem = await self._ask(model, replica)
+        if problem:
+            self._pool.failed(replica.engine, f"probe: {problem}")
+        else:
+            self._pool.succeeded(replica.engine)
+
+    async def _ask(self, model: Model, replica: Replica) -> str:
+        target, values = _BODIES[model.task]
+        body = msgspec.json.encode({"model": replica.served_name, **values})
+        connection: EngineConnection | None = None
+        try:
+            async with asyncio.timeout(self._timeout):
+                connection = await self._pool.connect(replica.engine)
+                answer = _Answer()
+                connection.send(
+                    b"POST %b HTTP/1.1\r\nHost: %b\r\nContent-Type: application/json\r\n"
+                    b"Connection: close\r\nContent-Length: %d\r\n\r\n%b"
+                    % (target, replica.engine.host_header, len(body), body),
+                    answer,
+                )
+                return await answer.ended
+        except ConnectError as error:
+            return str(error)
+        except TimeoutError:
+            return "no answer in time"
+        finally:
+            if connection is not None:
+                connection.close()
