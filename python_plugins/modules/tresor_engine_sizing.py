@@ -115,8 +115,15 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.tresor.api_check.client import Endpoint, RequestFailed, client_context
-from ansible.module_utils.tresor.engine_sizing.ask import ask_engine
+from ansible.module_utils.tresor.engine_sizing import kept
+from ansible.module_utils.tresor.engine_sizing.ask import (
+    Asked,
+    ask_log,
+    ask_metrics,
+    present_start,
+)
 from ansible.module_utils.tresor.engine_sizing.compare import FAIL, WARN, compare, record
+from ansible.module_utils.tresor.engine_sizing.observed import Observed, first_known
 from ansible.module_utils.tresor.gpu.commands import run_command
 
 
@@ -155,12 +162,10 @@ def main() -> None:
     except (RequestFailed, OSError, ssl.SSLError) as error:
         module.fail_json(msg=f"the host's certificate cannot be used: {error}; converge the host")
     endpoint = Endpoint(options["server_name"], options["address"], options["port"])
-    asked = ask_engine(
-        options["unit"], endpoint, context, _runner(options["timeout"]), options["timeout"]
-    )
+    asked = _ask(module, endpoint, context)
     comparison = compare(options["prediction"], asked.observed, **bounds)
-    kept = record(options["instance"], options["prediction"], asked.observed, comparison, **bounds)
-    text = json.dumps(kept, indent=2, sort_keys=True) + "\n"
+    found = record(options["instance"], options["prediction"], asked.observed, comparison, **bounds)
+    text = json.dumps(found, indent=2, sort_keys=True) + "\n"
     dest = Path(options["dest"])
     before = _read(dest)
     if before != text and not module.check_mode:
@@ -169,7 +174,7 @@ def main() -> None:
         "changed": before != text,
         "verdict": comparison.verdict,
         "says": comparison.says(),
-        "record": kept,
+        "record": found,
         "problems": list(asked.problems),
         "diff": {"before": before or "", "after": text},
     }
@@ -185,6 +190,24 @@ def main() -> None:
     if comparison.verdict == WARN:
         module.warn(f"{said}. More than {bounds['warn_percent']} % off the plan, or not told")
     module.exit_json(**result)
+
+
+def _ask(module: AnsibleModule, endpoint: Endpoint, context: ssl.SSLContext) -> Asked:
+    """Ask the metrics, and where they are silent, what the log of the present start said."""
+    options = module.params
+    run, unit = _runner(options["timeout"]), options["unit"]
+    metrics = ask_metrics(endpoint, context, options["timeout"])
+    start = present_start(unit, run)
+    if start is None:
+        problem = f"systemd knows no start of {unit}"
+        return Asked(metrics.observed, (*metrics.problems, problem))
+    path = Path(options["dest"]).with_suffix(".start.json")
+    said = kept.read(path, start.invocation)
+    log = Asked(said, ()) if said else ask_log(unit, start, run)
+    if said is None and log.observed != Observed() and not module.check_mode:
+        _write(module, path, kept.text(start.invocation, log.observed))
+    observed = first_known([metrics.observed, log.observed])
+    return Asked(observed, (*metrics.problems, *log.problems))
 
 
 def _runner(timeout: float) -> Any:  # noqa: ANN401 - a function, see engine_sizing.ask.Run

@@ -35,11 +35,16 @@ def ask(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Ask:
     asked = load_ask()
     monkeypatch.setattr(module, "client_context", lambda _file: Context())
 
+    journal = {"4f1c": (FIXTURES / "cpu-0.32.0.log").read_text(encoding="utf-8")}
+    starts = ["4f1c"]
+
     def run(command: Any, _timeout: float) -> Outcome:
         if command[0] == "systemctl":
-            return Outcome(0, "4f1c\n")
-        assert "_SYSTEMD_INVOCATION_ID=4f1c" in command
-        return Outcome(0, (FIXTURES / "cpu-0.32.0.log").read_text(encoding="utf-8"))
+            shown = f"InvocationID={starts[-1]}\nInactiveExitTimestamp=@1700000000\n"
+            return Outcome(0, shown)
+        assert "--until=@1700007200" in command
+        (wanted,) = (part for part in command if part.startswith("_SYSTEMD_INVOCATION_ID="))
+        return Outcome(0, journal.get(wanted.partition("=")[2], ""))
 
     monkeypatch.setattr(module, "run_command", run)
 
@@ -47,7 +52,17 @@ def ask(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Ask:
         body = (FIXTURES / "handmade-metrics-0.32.txt").read_bytes()
         return Response(200, {}, body, 0.0)
 
-    def do(*, tokens: int = 46592, metrics: Any = answer, **options: Any) -> dict[str, Any]:
+    def do(
+        *,
+        tokens: int = 46592,
+        metrics: Any = answer,
+        start: str = "4f1c",
+        forget: bool = False,
+        **options: Any,
+    ) -> dict[str, Any]:
+        starts.append(start)
+        if forget:
+            journal.clear()
         monkeypatch.setattr(asked, "call", metrics)
         return call(
             "tresor_engine_sizing",
@@ -75,6 +90,22 @@ def test_changed_changed_unchanged_unchanged(ask: Ask, tmp_path: Path) -> None:
     kept = json.loads(dest.read_text(encoding="utf-8"))
     assert (kept["schema"], kept["verdict"]) == ("engine-sizing/v1", "ok")
     assert kept["observed"]["version"] == "0.32.0"
+
+
+def test_a_journal_that_forgot_the_start_changes_nothing(ask: Ask, tmp_path: Path) -> None:
+    first = ask()
+    second = ask(forget=True)
+
+    assert first["record"]["observed"]["kv_gib"] is not None
+    assert not second["changed"]
+    assert second["record"] == first["record"]
+
+
+def test_figures_of_another_start_do_not_count(ask: Ask) -> None:
+    ask()
+    again = ask(start="77aa", forget=True)
+
+    assert again["record"]["observed"]["kv_gib"] is None
 
 
 def test_error_above_the_bound_fails_and_leaves_its_record(ask: Ask, tmp_path: Path) -> None:
