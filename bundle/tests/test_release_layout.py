@@ -22,6 +22,9 @@ def test_lab_inventory_stays_behind(tmp_path: Path) -> None:
     assert [path for path in paths if path.startswith("inventories/lab/")] == []
     for wanted in (
         "ansible.cfg",
+        "bundle/lock/wheels-ansible.json",
+        "bundle/spec/environments.yml",
+        "inventories/no_site.yml",
         "inventories/production/hosts.yml",
         "inventories/single_node/hosts.yml",
         "playbooks/site.yml",

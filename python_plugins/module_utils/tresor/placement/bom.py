@@ -60,7 +60,7 @@ def software_lines(
     """Return one line for each part of the bundle: its main component, size, and licence.
 
     `locks` and `specs` are by the name of the part. Licences of single packages stand in the
-    bundle's SBOM; the specification names those of models.
+    bundle's SBOM; the specification names those of models, and whether a part is for the lab only.
     """
     lines: list[dict[str, Any]] = []
     for name in sorted(locks):
@@ -72,6 +72,7 @@ def software_lines(
             {
                 "part": name,
                 "type": locks[name].get("type"),
+                "scope": specs.get(name, {}).get("scope", "product"),
                 "components": len(files),
                 "main": [f"{file.get('name')} {file.get('version')}" for file in main],
                 "bytes": sum(int(file.get("size") or 0) for file in files),

@@ -240,6 +240,6 @@ def _hardware(report: Mapping[str, Any]) -> list[str]:
 
 
 def _software(report: Mapping[str, Any]) -> list[str]:
-    head = ("part", "type", "main components", "files", "bytes", "licence")
-    keys = ("part", "type", "main", "components", "bytes", "licence")
+    head = ("part", "type", "for", "main components", "files", "bytes", "licence")
+    keys = ("part", "type", "scope", "main", "components", "bytes", "licence")
     return _table(head, ([line[key] for key in keys] for line in report["bom"]["software"]))

@@ -198,8 +198,8 @@ def _bom(report: Mapping[str, Any]) -> list[str]:
         ),
     )
     software = (
-        ("part", "type", "main components", "files", "bytes", "licence"),
-        ("part", "type", "main", "components", "bytes", "licence"),
+        ("part", "type", "for", "main components", "files", "bytes", "licence"),
+        ("part", "type", "scope", "main", "components", "bytes", "licence"),
     )
     return [
         *_rows(*hardware, report["bom"]["hardware"]),

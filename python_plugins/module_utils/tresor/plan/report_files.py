@@ -102,8 +102,13 @@ def read_bundle(folder: Path | None) -> Bundle:
             raise ReportError(f"{path}: is no YAML: {error}") from None
         parts = spec.get("parts") if isinstance(spec, dict) else None
         for part in parts if isinstance(parts, list) else ():
-            specs[part["name"]] = part
+            specs[part["name"]] = {**part, "scope": "lab" if _is_lab(path) else "product"}
     return Bundle(locks, specs)
+
+
+def _is_lab(path: Path) -> bool:
+    """Return whether a specification is for evaluation only, as the builder tells it."""
+    return path.parent.name == "lab"
 
 
 def _text(path: Path) -> str:
