@@ -20,6 +20,7 @@ from tresor_gateway.upstream.sse import DONE
 
 if TYPE_CHECKING:
     from tresor_gateway.gateway import Gateway
+    from tresor_gateway.usage.table import Ticket
 
 Verdict = Literal["allow", "deny", "error"]
 UNKNOWN_ENDPOINT = "unknown"
@@ -48,6 +49,7 @@ class Call:
         "model",
         "parameters",
         "route",
+        "ticket",
     )
 
     def __init__(self, gateway: Gateway, exchange: Exchange) -> None:
@@ -64,6 +66,7 @@ class Call:
         self.first_ns: int | None = None
         self.parameters: dict[str, int | bool] = {}
         self.route = ""
+        self.ticket: Ticket | None = None
         self.auth_pending = False
         gateway.metrics.in_flight += 1
 
@@ -213,6 +216,12 @@ class Call:
         if self.guard is not None:
             self._add_verdicts(record, self.guard)
         self._count(record, now)
+        if self.ticket is not None:
+            # Without the engine's own count, what was reserved counts as used.
+            used = self.ticket.tokens if forward is not None else 0
+            gateway.settle(
+                self.ticket, used if tokens is None else tokens.prompt + tokens.completion
+            )
         gateway.audit.append(record, then)
 
     def _add_verdicts(self, record: records.Decision, guard: Guard) -> None:

@@ -157,6 +157,9 @@ def _check(config: schema.Config) -> Iterator[str]:
     yield from _check_models(config)
     yield from _check_routes(config)
     yield from _check_access(config)
+    limited = any(rule.limits is not None for rule in config.access)
+    if config.usage.file is None and limited and config.workers > 1:
+        yield "usage.file: is required when access rules have limits and there are several workers"
     upstream = config.upstream
     if upstream.cooldown_max_seconds < upstream.cooldown_seconds:
         yield (

@@ -138,12 +138,23 @@ class Route(Section, frozen=True, kw_only=True):
     rules: list[RouteRule] = []
 
 
+class UserLimits(Section, frozen=True, kw_only=True):
+    """What one subject of the group may use; tokens are prompt and answer together."""
+
+    requests_per_minute: Count | None = None
+    tokens_per_minute: Annotated[int, Meta(ge=1)] | None = None
+    concurrent_streams: Count | None = None
+    context_tokens: Annotated[int, Meta(ge=1)] | None = None
+    daily_tokens: Annotated[int, Meta(ge=1)] | None = None
+
+
 class AccessRule(Section, frozen=True, kw_only=True):
     """An IdP group may use these models on these endpoints."""
 
     group: Text
     models: Annotated[list[Name], Meta(min_length=1)]
     endpoints: Annotated[list[EndpointName], Meta(min_length=1)]
+    limits: UserLimits | None = None
 
 
 class Limits(Section, frozen=True, kw_only=True):
@@ -197,6 +208,12 @@ class Guardrails(Section, frozen=True, kw_only=True):
     max_prompt_characters: Annotated[int, Meta(ge=1, le=1 << 26)] = 2_000_000
 
 
+class Usage(Section, frozen=True, kw_only=True):
+    """Where workers share their counts of what is used."""
+
+    file: Text | None = None
+
+
 class Audit(Section, frozen=True, kw_only=True):
     """Where decisions are recorded."""
 
@@ -221,6 +238,7 @@ class Config(Section, frozen=True, kw_only=True):
     upstream: Upstream = Upstream()
     limits: Limits = Limits()
     guardrails: Guardrails = Guardrails()
+    usage: Usage = Usage()
     keys: Keys | None = None
     workers: Annotated[int, Meta(ge=1, le=128)] = 1
     pid_file: Text | None = None

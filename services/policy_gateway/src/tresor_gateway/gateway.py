@@ -44,6 +44,7 @@ from tresor_gateway.routing.affinity import key
 from tresor_gateway.routing.auto import Facts, Routes
 from tresor_gateway.upstream.forward import Forward, Receiver
 from tresor_gateway.upstream.pool import EnginePool, Replica
+from tresor_gateway.usage.table import Refusal, Ticket, UsageFullError, UsageTable
 
 log = logging.getLogger(__name__)
 _REQUEST_ID: Final = re.compile(rb"[A-Za-z0-9._-]{8,64}")
@@ -60,6 +61,7 @@ class Parts:
     audit: AuditWriter
     metrics: GatewayMetrics
     pipeline: Pipeline
+    usage: UsageTable
 
 
 class Gateway:
@@ -76,6 +78,7 @@ class Gateway:
         self._authenticator = parts.authenticator
         self._pipeline = parts.pipeline
         self._routes = Routes(parts.config.routes)
+        self._usage = parts.usage
         self._behind_proxy = behind_proxy
         self._endpoints = EndpointTable(
             frozenset(parts.catalogue.tasks.values()), internal=behind_proxy
@@ -86,6 +89,20 @@ class Gateway:
         self._tasks: set[asyncio.Task[None]] = set()
         self.audit = parts.audit
         self.metrics = parts.metrics
+
+    def adopt(self, parts: Parts) -> None:
+        """Decide by another configuration from now on; what has begun goes on as it began."""
+        self._config = parts.config
+        self._catalogue = parts.catalogue
+        self._pipeline = parts.pipeline
+        self._routes = Routes(parts.config.routes)
+        self._endpoints = EndpointTable(
+            frozenset(parts.catalogue.tasks.values()), internal=self._behind_proxy
+        )
+        limits = parts.config.limits
+        self._limits = request.RequestLimits(
+            limits.max_output_tokens, limits.max_choices, limits.max_inputs
+        )
 
     # --- Application --------------------------------------------------------------------------
 
@@ -217,6 +234,7 @@ class Gateway:
         model = call.model = self._choose(call, endpoint, identity, parsed)
         prepared = request.prepare(parsed, self._limits, model.context_tokens)
         call.parameters = prepared.parameters
+        self._admit_use(call, identity, prepared)
         guard = call.guard = self._pipeline.guard()
         self._judge(guard, parsed)
 
@@ -250,6 +268,29 @@ class Gateway:
         if not order:
             raise self._queue_full(model)
         start(self._receiver(call, guard, parsed, start), order)
+
+    def _admit_use(self, call: Call, identity: Identity, prepared: request.Prepared) -> None:
+        """Count the request against the limits of its subject's groups."""
+        limits = identity.grant.limits
+        # Four characters are about one token; the engine counts exactly in the end.
+        tokens = len(call.exchange.body) // 4 + prepared.asked_tokens
+        if limits.context_tokens is not None and tokens > limits.context_tokens:
+            raise errors.context_limit(limits.context_tokens)
+        if not limits.counted:
+            return
+        try:
+            ticket = self._usage.admit(
+                identity.subject, limits, tokens=tokens, stream=prepared.stream
+            )
+        except UsageFullError as error:
+            raise errors.unavailable("usage_unavailable", "Usage cannot be counted.", 30) from error
+        if isinstance(ticket, Refusal):
+            raise errors.limit_reached(ticket.limit, ticket.retry_after)
+        call.ticket = ticket
+
+    def settle(self, ticket: Ticket, tokens: int) -> None:
+        """A counted request is over."""
+        self._usage.settle(ticket, tokens)
 
     def _choose(
         self, call: Call, endpoint: Endpoint, identity: Identity, parsed: request.Request

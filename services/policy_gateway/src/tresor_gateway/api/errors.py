@@ -12,6 +12,12 @@ import msgspec
 
 INVALID: Final = "invalid_request_error"
 SERVER: Final = "server_error"
+LIMIT_TEXTS: Final = {
+    "limit_requests": "Your requests of this minute are",
+    "limit_tokens": "Your tokens of this minute are",
+    "limit_daily_tokens": "Your tokens of this day are",
+    "limit_streams": "Your concurrent streams are",
+}
 
 
 class ApiError(Exception):
@@ -164,6 +170,28 @@ def prompt_too_long(limit: int) -> ApiError:
         413,
         "prompt_too_long",
         f"The texts of the request have more than {limit} characters.",
+        code="context_length_exceeded",
+    )
+
+
+def limit_reached(reason: str, retry_after: int) -> ApiError:
+    """429: the subject has used up what its groups allow."""
+    return ApiError(
+        429,
+        reason,
+        f"{LIMIT_TEXTS[reason]} used up; try again in {retry_after} s.",
+        kind="rate_limit_error",
+        code="rate_limit_exceeded",
+        headers=((b"Retry-After", str(retry_after).encode()),),
+    )
+
+
+def context_limit(limit: int) -> ApiError:
+    """400: prompt and answer together would be longer than the groups allow (tokens)."""
+    return ApiError(
+        400,
+        "limit_context",
+        f"Prompt and answer together may have at most {limit} tokens.",
         code="context_length_exceeded",
     )
 

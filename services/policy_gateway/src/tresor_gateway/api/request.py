@@ -55,6 +55,8 @@ class Prepared:
     stream: bool
     usage_wanted: bool
     parameters: dict[str, int | bool]
+    # Tokens of the answer that the client asked for; 0 without a wish.
+    asked_tokens: int = 0
 
     def body(self, served_name: str, cache_salt: str) -> bytes:
         """The engine's body, with its own model name and the tenant's cache salt."""
@@ -103,13 +105,17 @@ def prepare(request: Request, limits: RequestLimits, context_tokens: int | None)
         raise errors.bad_parameter("store", "Answers are not stored; remove the parameter store.")
     choices = request.n or 1
     _at_most("n", choices, limits.choices)
+    wished = isinstance(request.max_tokens, int) or (
+        isinstance(request, ChatRequest) and isinstance(request.max_completion_tokens, int)
+    )
     tokens = _cap_tokens(request, limits.output_tokens, context_tokens)
     stream = bool(request.stream)
     usage_wanted = _ask_for_usage(request, stream)
     parameters |= {"n": choices, "stream": stream}
     if tokens is not None:
         parameters["max_tokens"] = tokens
-    return Prepared(request, stream, usage_wanted, parameters)
+    asked = tokens * choices if tokens is not None and wished else 0
+    return Prepared(request, stream, usage_wanted, parameters, asked)
 
 
 def _at_most(name: str, value: int, limit: int) -> None:

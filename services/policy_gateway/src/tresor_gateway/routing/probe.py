@@ -47,7 +47,7 @@ class Prober:
     def __init__(
         self, catalogue: Catalogue, pool: EnginePool, *, interval: float, timeout: float
     ) -> None:
-        self._catalogue = catalogue
+        self.catalogue = catalogue
         self._pool = pool
         self._interval = interval
         self._timeout = timeout
@@ -65,7 +65,7 @@ class Prober:
         """All replicas once, at the same time."""
         work = [
             self._probe(model, replica)
-            for model in self._catalogue.models
+            for model in self.catalogue.models
             for replica in model.replicas
             if self._pool.is_quiet(replica.engine, self._interval)
         ]
