@@ -11,7 +11,9 @@ from tresor_gateway.usage.limits import Limits, combined
 TASK_OF_ENDPOINT = {
     "chat.completions": "chat",
     "completions": "chat",
+    "messages": "chat",
     "embeddings": "embedding",
+    "rerank": "rerank",
 }
 
 

@@ -16,7 +16,9 @@ Algorithm = Literal[
 ]
 Action = Literal["allow", "flag", "mask", "block"]
 Judgement = Literal["allow", "flag", "block"]
-EndpointName = Literal["models", "chat.completions", "completions", "embeddings"]
+EndpointName = Literal[
+    "models", "chat.completions", "completions", "messages", "embeddings", "rerank"
+]
 
 
 class Section(Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
@@ -110,7 +112,7 @@ class Model(Section, frozen=True, kw_only=True):
     """A model as users name it."""
 
     name: Name
-    task: Literal["chat", "embedding"]
+    task: Literal["chat", "embedding", "rerank"]
     replicas: Annotated[list[Replica], Meta(min_length=1)]
     aliases: list[Name] = []
     context_tokens: Annotated[int, Meta(ge=1)] | None = None

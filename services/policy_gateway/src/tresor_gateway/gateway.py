@@ -22,6 +22,7 @@ from tresor_gateway.api.parameters import (
     ChatRequest,
     EmbeddingRequest,
     JsonSchema,
+    RerankRequest,
     ResponseFormat,
 )
 from tresor_gateway.api.texts import change_texts
@@ -29,6 +30,7 @@ from tresor_gateway.audit.uuid7 import uuid7
 from tresor_gateway.audit.writer import AuditWriter
 from tresor_gateway.call import Call
 from tresor_gateway.catalogue import Catalogue, Model
+from tresor_gateway.dialect import AnthropicCall, RerankCall
 from tresor_gateway.guarded import Contract, Guarded, categories, with_complaint
 from tresor_gateway.guardrails.errors import (
     BlockedError,
@@ -203,13 +205,15 @@ class Gateway:
         self._proceed(call)
 
     def _proceed(self, call: Call) -> None:
+        exchange = call.exchange
         try:
             self._dispatch(call)
         except ApiError as error:
-            call.refuse(error)
+            # Another call may have taken over meanwhile.
+            exchange.context.refuse(error)
         except Exception:
-            log.exception("request %s", call.exchange.request_id.decode())
-            call.refuse(errors.internal())
+            log.exception("request %s", exchange.request_id.decode())
+            exchange.context.refuse(errors.internal())
 
     def _dispatch(self, call: Call) -> None:
         endpoint, identity = call.endpoint, call.identity
@@ -231,10 +235,13 @@ class Gateway:
     def _forward(self, call: Call, endpoint: Endpoint, identity: Identity) -> None:
         exchange = call.exchange
         parsed = request.decode(endpoint, exchange.body)
+        asked = parsed.model
         model = call.model = self._choose(call, endpoint, identity, parsed)
         prepared = request.prepare(parsed, self._limits, model.context_tokens)
         call.parameters = prepared.parameters
         self._admit_use(call, identity, prepared)
+        call = _in_dialect(call, endpoint, parsed, asked)
+        prepared.usage_wanted = prepared.usage_wanted or endpoint.anthropic
         guard = call.guard = self._pipeline.guard()
         self._judge(guard, parsed)
 
@@ -244,7 +251,7 @@ class Gateway:
                 self._pool,
                 self._config.upstream,
                 receiver,
-                target=endpoint.target,
+                target=endpoint.upstream,
                 request_id=exchange.request_id,
                 stream=prepared.stream,
                 usage_wanted=prepared.usage_wanted,
@@ -387,12 +394,21 @@ class Gateway:
             whole = action == "block" and not getattr(parsed, "stream", False)
             again = ask_again if settings.repair and whole else None
             contract = Contract(compiled, action, again)
-        if isinstance(parsed, EmbeddingRequest) or (
+        if isinstance(parsed, (EmbeddingRequest, RerankRequest)) or (
             contract is None and not guard.cleans_responses
         ):
             return call
         receiver = Guarded(call, guard, chat=chat, contract=contract)
         return receiver
+
+
+def _in_dialect(call: Call, endpoint: Endpoint, parsed: request.Request, model: str) -> Call:
+    """Who answers in the shape that the endpoint has."""
+    if endpoint.anthropic:
+        return AnthropicCall(call, model)
+    if isinstance(parsed, RerankRequest):
+        return RerankCall(call, model, parsed)
+    return call
 
 
 def wanted_schema(parsed: request.Request) -> dict[str, Any] | None:

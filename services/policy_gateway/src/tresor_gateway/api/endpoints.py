@@ -14,12 +14,24 @@ class Endpoint:
     method: bytes
     target: bytes
     task: str | None = None
+    # The engine's own path, where it is another one.
+    engine_target: bytes = b""
+    anthropic: bool = False
+
+    @property
+    def upstream(self) -> bytes:
+        """What an engine is asked."""
+        return self.engine_target or self.target
 
 
 MODELS: Final = Endpoint("models", b"GET", b"/v1/models")
 CHAT: Final = Endpoint("chat.completions", b"POST", b"/v1/chat/completions", "chat")
 COMPLETIONS: Final = Endpoint("completions", b"POST", b"/v1/completions", "chat")
 EMBEDDINGS: Final = Endpoint("embeddings", b"POST", b"/v1/embeddings", "embedding")
+MESSAGES: Final = Endpoint(
+    "messages", b"POST", b"/v1/messages", "chat", CHAT.target, anthropic=True
+)
+RERANK: Final = Endpoint("rerank", b"POST", b"/v1/rerank", "rerank")
 AUTHORIZE: Final = Endpoint("authorize", b"GET", b"/internal/authorize")
 
 
@@ -28,7 +40,7 @@ class EndpointTable:
 
     def __init__(self, tasks: frozenset[str], *, internal: bool) -> None:
         public = [MODELS]
-        public += [e for e in (CHAT, COMPLETIONS, EMBEDDINGS) if e.task in tasks]
+        public += [e for e in (CHAT, COMPLETIONS, MESSAGES, EMBEDDINGS, RERANK) if e.task in tasks]
         self._names = {endpoint.name: endpoint for endpoint in public}
         routes = [*public, AUTHORIZE] if internal else public
         self._routes = {(endpoint.method, endpoint.target): endpoint for endpoint in routes}

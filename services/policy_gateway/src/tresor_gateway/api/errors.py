@@ -48,6 +48,12 @@ class ApiError(Exception):
         """Whether policy or the request itself was the cause, not a failure behind us."""
         return self.status < 500
 
+    def anthropic_body(self) -> bytes:
+        """``{"type": "error", ...}`` as Anthropic's clients expect it."""
+        kind = _ANTHROPIC_KINDS.get(self.status, "api_error")
+        error = {"type": kind, "message": self.message}
+        return msgspec.json.encode({"type": "error", "error": error})
+
     def body(self) -> bytes:
         """``{"error": {...}}`` as OpenAI's clients expect it."""
         return msgspec.json.encode(
@@ -60,6 +66,17 @@ class ApiError(Exception):
                 }
             }
         )
+
+
+_ANTHROPIC_KINDS: Final = {
+    400: "invalid_request_error",
+    401: "authentication_error",
+    403: "permission_error",
+    404: "not_found_error",
+    413: "request_too_large",
+    429: "rate_limit_error",
+    503: "overloaded_error",
+}
 
 
 def bad_request(message: str, param: str | None = None, code: str | None = None) -> ApiError:

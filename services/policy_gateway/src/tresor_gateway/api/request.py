@@ -12,23 +12,26 @@ from typing import Any, Final
 import msgspec
 from msgspec import UNSET
 
-from tresor_gateway.api import endpoints, errors
+from tresor_gateway.api import endpoints, errors, messages
 from tresor_gateway.api.endpoints import Endpoint
 from tresor_gateway.api.errors import ApiError
 from tresor_gateway.api.parameters import (
     ChatRequest,
     CompletionRequest,
     EmbeddingRequest,
+    RerankRequest,
     Sampling,
     StreamOptions,
 )
 
-Request = ChatRequest | CompletionRequest | EmbeddingRequest
+Request = ChatRequest | CompletionRequest | EmbeddingRequest | RerankRequest
 
 _DECODERS: Final[dict[str, msgspec.json.Decoder[Any]]] = {
     endpoints.CHAT.name: msgspec.json.Decoder(ChatRequest),
     endpoints.COMPLETIONS.name: msgspec.json.Decoder(CompletionRequest),
     endpoints.EMBEDDINGS.name: msgspec.json.Decoder(EmbeddingRequest),
+    endpoints.RERANK.name: msgspec.json.Decoder(RerankRequest),
+    endpoints.MESSAGES.name: messages.DECODER,
 }
 _ENCODER: Final = msgspec.json.Encoder()
 _WHERE: Final = re.compile(r" - at `\$([^`]*)`$")
@@ -72,13 +75,16 @@ def decode(endpoint: Endpoint, body: bytes) -> Request:
         ApiError: 400 that names the parameter.
     """
     try:
-        request: Request = _DECODERS[endpoint.name].decode(body)
+        decoded = _DECODERS[endpoint.name].decode(body)
     except msgspec.ValidationError as error:
         raise _refusal(str(error)) from error
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise errors.bad_request("The body is not valid JSON.", code="invalid_json") from error
     except RecursionError as error:
         raise errors.bad_request("The body is nested too deeply.", code="invalid_json") from error
+    request: Request = decoded
+    if isinstance(decoded, messages.MessagesRequest):
+        request = messages.to_chat(decoded)
     if request.cache_salt is not UNSET:
         raise errors.bad_parameter(_RESERVED, "The parameter cache_salt is set by the gateway.")
     return request
@@ -95,6 +101,12 @@ def prepare(request: Request, limits: RequestLimits, context_tokens: int | None)
     if isinstance(request, EmbeddingRequest):
         inputs = 1 if isinstance(request.input, str) else len(request.input)
         _at_most("input", inputs, limits.inputs)
+        return Prepared(request, stream=False, usage_wanted=True, parameters={"inputs": inputs})
+    if isinstance(request, RerankRequest):
+        _at_most("documents", len(request.documents), limits.inputs)
+        # The client gets its own texts back from us.
+        request.return_documents = UNSET
+        inputs = len(request.documents)
         return Prepared(request, stream=False, usage_wanted=True, parameters={"inputs": inputs})
     parameters: dict[str, int | bool] = {}
     if isinstance(request, CompletionRequest):

@@ -13,9 +13,10 @@ from tresor_gateway.upstream.connection import EngineConnection
 from tresor_gateway.upstream.pool import ConnectError, EnginePool, Replica
 
 log = logging.getLogger(__name__)
-_BODIES: Final[dict[str, tuple[bytes, dict[str, str | int]]]] = {
+_BODIES: Final[dict[str, tuple[bytes, dict[str, str | int | list[str]]]]] = {
     "chat": (b"/v1/completions", {"prompt": "ping", "max_tokens": 1}),
     "embedding": (b"/v1/embeddings", {"input": "ping"}),
+    "rerank": (b"/v1/rerank", {"query": "ping", "documents": ["pong"]}),
 }
 
 
