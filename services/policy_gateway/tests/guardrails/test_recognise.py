@@ -55,6 +55,10 @@ def test_encoded_value_is_found_where_its_encoding_stands(text: str, value: str)
     assert found(f"see {text} there") == [("email", text)], value
 
 
+def test_footnote_number_is_no_part_of_an_address() -> None:
+    assert found("see anna@example.org2 there") == [("email", "anna@example.org")]
+
+
 def test_many_candidates_are_refused_and_not_half_checked() -> None:
     from tresor_gateway.guardrails.errors import TooManyCandidatesError
 

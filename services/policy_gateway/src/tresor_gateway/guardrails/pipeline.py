@@ -12,10 +12,10 @@ from tresor_gateway.guardrails.findings import Span, disjoint
 from tresor_gateway.guardrails.inspector import Clock, Inspector
 from tresor_gateway.guardrails.masking import PLACEHOLDER, Placeholders, replace
 from tresor_gateway.guardrails.policy import (
+    DIRECTIONS,
     INJECTION,
     Action,
     Direction,
-    DirectionPolicy,
     Policy,
     graver,
 )
@@ -53,22 +53,15 @@ class Pipeline:
         self.policy = policy
         self._clock = clock
         self.cleans_responses = policy.response.active
-        screen = (
-            Screen()
-            if policy.request.injection != "allow" or policy.context.injection != "allow"
-            else None
-        )
-        self._screened: dict[Direction, Inspector] = {}
-        self._plain: dict[Direction, Inspector] = {}
-        made: dict[tuple[frozenset[str], bool], Inspector] = {}
-        for direction in ("request", "context", "response"):
-            rules: DirectionPolicy = getattr(policy, direction)
-            for table in (self._screened, self._plain):
-                wants = table is self._screened and rules.injection != "allow"
-                key = (rules.wanted, wants)
-                if key not in made:
-                    made[key] = Inspector(rules.wanted, screen if wants else None, clock=clock)
-                table[direction] = made[key]
+        injection = (policy.request.injection, policy.context.injection)
+        self._screen = Screen() if injection != ("allow", "allow") else None
+        self._inspectors: dict[Direction, Inspector] = {}
+        made: dict[frozenset[str], Inspector] = {}
+        for direction in DIRECTIONS:
+            kinds = policy.of(direction).wanted
+            if kinds not in made:
+                made[kinds] = Inspector(kinds, clock=clock)
+            self._inspectors[direction] = made[kinds]
 
     def guard(self) -> Guard:
         """A fresh guard for one request."""
@@ -82,14 +75,15 @@ class Pipeline:
         Raises:
             GuardrailError: no verdict could be reached.
         """
-        rules: DirectionPolicy = getattr(self.policy, direction)
+        rules = self.policy.of(direction)
+        inspector = self._inspectors[direction]
+        screen = self._screen if rules.injection != "allow" else None
         # What is short is done before a clock has been read a few times.
         timed = sum(len(part.text) for part in parts) > _SHORT
         deadline = self._clock() + self.policy.deadline_seconds if timed else None
         spans: list[list[Span]] = []
         for part in parts:
-            inspector = (self._screened if part.screened else self._plain)[direction]
-            found = inspector.inspect(part.text, deadline)
+            found = inspector.inspect(part.text, deadline, screen if part.screened else None)
             for span in found.spans:
                 verdict.add(span.kind, rules.kinds[span.kind])
             for rule in found.rules:
@@ -123,7 +117,7 @@ class Guard:
             GuardrailError: no verdict could be reached.
         """
         policy = self._pipeline.policy
-        if not getattr(policy, direction).active:
+        if not policy.of(direction).active:
             return None
         verdict = self.verdicts.setdefault(direction, Verdict())
         found = self._pipeline.inspect(direction, parts, verdict)
@@ -133,7 +127,7 @@ class Guard:
             return None
         if not self.placeholders:
             self.placeholders = Placeholders([part.text for part in parts])
-        names, kinds = self.placeholders, getattr(policy, direction).kinds
+        names, kinds = self.placeholders, policy.of(direction).kinds
         restore = policy.restore and direction == "request"
 
         def substitute(span: Span, value: str) -> str:
