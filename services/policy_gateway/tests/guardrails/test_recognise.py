@@ -63,7 +63,7 @@ def test_many_candidates_are_refused_and_not_half_checked() -> None:
     from tresor_gateway.guardrails.errors import TooManyCandidatesError
 
     with pytest.raises(TooManyCandidatesError):
-        found("7" * 150_000)
+        found("7777777 " * 110_000)
 
 
 def slow_cards(text: str) -> set[str]:
@@ -84,7 +84,7 @@ def test_cards_agree_with_a_slow_search(pieces: list[str]) -> None:
         assert any(card in value for value in cards), text
 
 
-EMAIL = re.compile(r"[a-z0-9.]*[a-z0-9]@(?:[a-z0-9]+\.)+[a-z]{2,}")
+EMAIL = re.compile(r"[a-z0-9.]*[a-z0-9]@(?:[a-z0-9]+\.)+[a-z]{2,}(?![a-z0-9])")
 
 
 @given(
