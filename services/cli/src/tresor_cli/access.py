@@ -47,7 +47,13 @@ class Decision:
     reason: str
 
 
-_TASKS = {"chat.completions": "chat", "completions": "chat", "embeddings": "embedding"}
+_TASKS = {
+    "chat.completions": "chat",
+    "completions": "chat",
+    "messages": "chat",
+    "responses": "chat",
+    "embeddings": "embedding",
+}
 
 
 def load(path: Path) -> Access:

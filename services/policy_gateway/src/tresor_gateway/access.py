@@ -12,6 +12,7 @@ TASK_OF_ENDPOINT = {
     "chat.completions": "chat",
     "completions": "chat",
     "messages": "chat",
+    "responses": "chat",
     "embeddings": "embedding",
     "rerank": "rerank",
 }

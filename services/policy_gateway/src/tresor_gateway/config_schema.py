@@ -17,7 +17,7 @@ Algorithm = Literal[
 Action = Literal["allow", "flag", "mask", "block"]
 Judgement = Literal["allow", "flag", "block"]
 EndpointName = Literal[
-    "models", "chat.completions", "completions", "messages", "embeddings", "rerank"
+    "models", "chat.completions", "completions", "messages", "responses", "embeddings", "rerank"
 ]
 
 

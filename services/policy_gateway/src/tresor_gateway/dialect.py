@@ -2,29 +2,44 @@
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Callable
+from typing import Final, Protocol
 
 import msgspec
 
-from tresor_gateway.api import errors
+from tresor_gateway.api import errors, messages, responses
 from tresor_gateway.api.cleaning import AnswerError, decode
 from tresor_gateway.api.completions import ChatAnswer
-from tresor_gateway.api.messages import EventTranslator, from_chat
 from tresor_gateway.api.parameters import RerankRequest
 from tresor_gateway.call import Call
 
 _DATA: Final = b"data: "
 
 
-class AnthropicCall(Call):
-    """A call of ``/v1/messages``: takes chat completions, answers in Anthropic's shape."""
+class Translator(Protocol):
+    """Makes the events of another interface out of those of a chat completion."""
 
-    __slots__ = ("_translator",)
+    model: str
 
-    def __init__(self, call: Call, model: str) -> None:
+    def chunk(self, chunk: ChatAnswer) -> bytes:
+        """The events a chunk becomes."""
+
+    def end(self) -> bytes:
+        """The last events."""
+
+
+class TranslatedCall(Call):
+    """A call that takes chat completions and answers in another shape."""
+
+    __slots__ = ("_translator", "_whole")
+
+    def __init__(
+        self, call: Call, translator: Translator, whole: Callable[[ChatAnswer, str], bytes]
+    ) -> None:
         """Take over from ``call``, which must not have answered yet."""
         self.take_over(call)
-        self._translator = EventTranslator(model)
+        self._translator = translator
+        self._whole = whole
 
     def stream_data(self, data: bytes) -> None:
         """Whole events of a chat completion."""
@@ -43,14 +58,14 @@ class AnthropicCall(Call):
             super().stream_data(out)
 
     def stream_end(self) -> None:
-        """The end in Anthropic's events."""
+        """The end in the events of the other interface."""
         self.end_mark = self._translator.end()
         super().stream_end()
 
     def answer(self, body: bytes) -> None:
         """A whole chat completion."""
         try:
-            translated = from_chat(_chunk(body), self._translator.model)
+            translated = self._whole(_chunk(body), self._translator.model)
         except AnswerError:
             self.refuse(errors.upstream_failed())
             return
@@ -62,6 +77,16 @@ def _chunk(payload: bytes) -> ChatAnswer:
     if not isinstance(chunk, ChatAnswer):
         raise AnswerError("the answer is not a chat completion")
     return chunk
+
+
+def anthropic(call: Call, model: str) -> Call:
+    """A call of ``/v1/messages``."""
+    return TranslatedCall(call, messages.EventTranslator(model), messages.from_chat)
+
+
+def responses_call(call: Call, model: str) -> Call:
+    """A call of ``/v1/responses``."""
+    return TranslatedCall(call, responses.EventTranslator(model), responses.from_chat)
 
 
 class _Result(msgspec.Struct, gc=False):

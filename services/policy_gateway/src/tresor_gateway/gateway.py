@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from tresor_gateway import config_schema as schema
+from tresor_gateway import dialect
 from tresor_gateway.api import answers, endpoints, errors, request
 from tresor_gateway.api.endpoints import Endpoint, EndpointTable
 from tresor_gateway.api.errors import ApiError
@@ -30,7 +31,6 @@ from tresor_gateway.audit.uuid7 import uuid7
 from tresor_gateway.audit.writer import AuditWriter
 from tresor_gateway.call import Call
 from tresor_gateway.catalogue import Catalogue, Model
-from tresor_gateway.dialect import AnthropicCall, RerankCall
 from tresor_gateway.guarded import Contract, Guarded, categories, with_complaint
 from tresor_gateway.guardrails.errors import (
     BlockedError,
@@ -241,7 +241,7 @@ class Gateway:
         call.parameters = prepared.parameters
         self._admit_use(call, identity, prepared)
         call = _in_dialect(call, endpoint, parsed, asked)
-        prepared.usage_wanted = prepared.usage_wanted or endpoint.anthropic
+        prepared.usage_wanted = prepared.usage_wanted or endpoint.translated
         guard = call.guard = self._pipeline.guard()
         self._judge(guard, parsed)
 
@@ -404,10 +404,12 @@ class Gateway:
 
 def _in_dialect(call: Call, endpoint: Endpoint, parsed: request.Request, model: str) -> Call:
     """Who answers in the shape that the endpoint has."""
-    if endpoint.anthropic:
-        return AnthropicCall(call, model)
+    if endpoint is endpoints.MESSAGES:
+        return dialect.anthropic(call, model)
+    if endpoint is endpoints.RESPONSES:
+        return dialect.responses_call(call, model)
     if isinstance(parsed, RerankRequest):
-        return RerankCall(call, model, parsed)
+        return dialect.RerankCall(call, model, parsed)
     return call
 
 

@@ -19,6 +19,11 @@ class Endpoint:
     anthropic: bool = False
 
     @property
+    def translated(self) -> bool:
+        """Whether an engine is asked for a chat completion instead."""
+        return bool(self.engine_target)
+
+    @property
     def upstream(self) -> bytes:
         """What an engine is asked."""
         return self.engine_target or self.target
@@ -31,6 +36,7 @@ EMBEDDINGS: Final = Endpoint("embeddings", b"POST", b"/v1/embeddings", "embeddin
 MESSAGES: Final = Endpoint(
     "messages", b"POST", b"/v1/messages", "chat", CHAT.target, anthropic=True
 )
+RESPONSES: Final = Endpoint("responses", b"POST", b"/v1/responses", "chat", CHAT.target)
 RERANK: Final = Endpoint("rerank", b"POST", b"/v1/rerank", "rerank")
 AUTHORIZE: Final = Endpoint("authorize", b"GET", b"/internal/authorize")
 
@@ -40,7 +46,11 @@ class EndpointTable:
 
     def __init__(self, tasks: frozenset[str], *, internal: bool) -> None:
         public = [MODELS]
-        public += [e for e in (CHAT, COMPLETIONS, MESSAGES, EMBEDDINGS, RERANK) if e.task in tasks]
+        public += [
+            e
+            for e in (CHAT, COMPLETIONS, MESSAGES, RESPONSES, EMBEDDINGS, RERANK)
+            if e.task in tasks
+        ]
         self._names = {endpoint.name: endpoint for endpoint in public}
         routes = [*public, AUTHORIZE] if internal else public
         self._routes = {(endpoint.method, endpoint.target): endpoint for endpoint in routes}

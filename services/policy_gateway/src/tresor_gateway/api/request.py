@@ -12,7 +12,7 @@ from typing import Any, Final
 import msgspec
 from msgspec import UNSET
 
-from tresor_gateway.api import endpoints, errors, messages
+from tresor_gateway.api import endpoints, errors, messages, responses
 from tresor_gateway.api.endpoints import Endpoint
 from tresor_gateway.api.errors import ApiError
 from tresor_gateway.api.parameters import (
@@ -32,6 +32,7 @@ _DECODERS: Final[dict[str, msgspec.json.Decoder[Any]]] = {
     endpoints.EMBEDDINGS.name: msgspec.json.Decoder(EmbeddingRequest),
     endpoints.RERANK.name: msgspec.json.Decoder(RerankRequest),
     endpoints.MESSAGES.name: messages.DECODER,
+    endpoints.RESPONSES.name: responses.DECODER,
 }
 _ENCODER: Final = msgspec.json.Encoder()
 _WHERE: Final = re.compile(r" - at `\$([^`]*)`$")
@@ -85,6 +86,8 @@ def decode(endpoint: Endpoint, body: bytes) -> Request:
     request: Request = decoded
     if isinstance(decoded, messages.MessagesRequest):
         request = messages.to_chat(decoded)
+    elif isinstance(decoded, responses.ResponsesRequest):
+        request = responses.to_chat(decoded)
     if request.cache_salt is not UNSET:
         raise errors.bad_parameter(_RESERVED, "The parameter cache_salt is set by the gateway.")
     return request
