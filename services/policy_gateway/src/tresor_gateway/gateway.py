@@ -242,7 +242,7 @@ class Gateway:
         self._admit_use(call, identity, prepared)
         call = _in_dialect(call, endpoint, parsed, asked)
         prepared.usage_wanted = prepared.usage_wanted or endpoint.translated
-        guard = call.guard = self._pipeline.guard()
+        guard = call.guard = self._pipeline.guard(identity.cache_salt.encode())
         self._judge(guard, parsed)
 
         def forward(receiver: Receiver) -> Forward:

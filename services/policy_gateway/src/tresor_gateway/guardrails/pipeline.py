@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
 from tresor_gateway.guardrails.errors import BlockedError
-from tresor_gateway.guardrails.findings import Span, disjoint
+from tresor_gateway.guardrails.findings import Findings, Span, disjoint
 from tresor_gateway.guardrails.inspector import Clock, Inspector
 from tresor_gateway.guardrails.masking import PLACEHOLDER, Placeholders, replace
 from tresor_gateway.guardrails.policy import (
@@ -23,6 +24,8 @@ from tresor_gateway.guardrails.screening import Screen
 from tresor_gateway.guardrails.stream import StreamMasker
 
 _SHORT: Final = 1024
+_WORTH_KNOWING: Final = 64
+_MAX_KNOWN: Final = 4096
 
 
 @dataclass
@@ -55,6 +58,7 @@ class Pipeline:
         self.cleans_responses = policy.response.active
         injection = (policy.request.injection, policy.context.injection)
         self._screen = Screen() if injection != ("allow", "allow") else None
+        self._known: dict[bytes, Findings] = {}
         self._inspectors: dict[Direction, Inspector] = {}
         made: dict[frozenset[str], Inspector] = {}
         for direction in DIRECTIONS:
@@ -63,12 +67,20 @@ class Pipeline:
                 made[kinds] = Inspector(kinds, clock=clock)
             self._inspectors[direction] = made[kinds]
 
-    def guard(self) -> Guard:
-        """A fresh guard for one request."""
-        return Guard(self)
+    def guard(self, tenant: bytes = b"") -> Guard:
+        """A fresh guard for one request.
+
+        Within a tenant (up to 64 bytes that stand for it), a text that was judged before is not
+        judged again: clients send the whole conversation with every question.
+        """
+        return Guard(self, tenant)
 
     def inspect(
-        self, direction: Direction, parts: Sequence[Part], verdict: Verdict
+        self,
+        direction: Direction,
+        parts: Sequence[Part],
+        verdict: Verdict,
+        tenant: bytes = b"",
     ) -> list[list[Span]]:
         """The spans of every part; verdict and counts go to ``verdict``.
 
@@ -83,7 +95,11 @@ class Pipeline:
         deadline = self._clock() + self.policy.deadline_seconds if timed else None
         spans: list[list[Span]] = []
         for part in parts:
-            found = inspector.inspect(part.text, deadline, screen if part.screened else None)
+            own = screen if part.screened else None
+            if tenant and len(part.text) >= _WORTH_KNOWING:
+                found = self._known_or_new(inspector, part.text, deadline, own, tenant)
+            else:
+                found = inspector.inspect(part.text, deadline, own)
             for span in found.spans:
                 verdict.add(span.kind, rules.kinds[span.kind])
             for rule in found.rules:
@@ -91,14 +107,36 @@ class Pipeline:
             spans.append(found.spans)
         return spans
 
+    def _known_or_new(
+        self,
+        inspector: Inspector,
+        text: str,
+        deadline: float | None,
+        screen: Screen | None,
+        tenant: bytes,
+    ) -> Findings:
+        """Findings by a digest of the text, keyed with the tenant: no text is kept, and nobody
+        learns from the time an answer takes what another tenant has sent."""
+        scope = b"%d.%d" % (id(inspector) & 0xFFFF_FFFF, screen is not None)
+        data = text.encode("utf-8", "replace")
+        digest = hashlib.blake2b(data, digest_size=16, key=tenant, person=scope).digest()
+        found = self._known.get(digest)
+        if found is None:
+            found = inspector.inspect(text, deadline, screen)
+            if len(self._known) >= _MAX_KNOWN:
+                self._known.pop(next(iter(self._known)))
+            self._known[digest] = found
+        return found
+
 
 class Guard:
     """The guardrails of one request: remembers its placeholders and its verdicts."""
 
-    __slots__ = ("_pipeline", "placeholders", "verdicts")
+    __slots__ = ("_pipeline", "_tenant", "placeholders", "verdicts")
 
-    def __init__(self, pipeline: Pipeline) -> None:
+    def __init__(self, pipeline: Pipeline, tenant: bytes) -> None:
         self._pipeline = pipeline
+        self._tenant = tenant
         self.placeholders = Placeholders()
         self.verdicts: dict[Direction, Verdict] = {}
 
@@ -120,7 +158,7 @@ class Guard:
         if not policy.of(direction).active:
             return None
         verdict = self.verdicts.setdefault(direction, Verdict())
-        found = self._pipeline.inspect(direction, parts, verdict)
+        found = self._pipeline.inspect(direction, parts, verdict, self._tenant)
         if verdict.action == "block":
             raise BlockedError(", ".join(sorted(verdict.findings)))
         if not any(found):
