@@ -35,11 +35,13 @@ class Load:
         self._port = port
         self._clients = clients
         self.stream = stream
-        self.request = (
+        self._asked = 0
+        request = (
             b"POST /v1/chat/completions HTTP/1.1\r\nHost: 127.0.0.1\r\n"
             b"Content-Type: application/json\r\nAuthorization: Bearer %b\r\n"
             b"Content-Length: %d\r\n\r\n%b" % (token.encode(), len(body), body)
         )
+        self._before, self._behind = request.split(b"00000000", 1)
         self.seen = Seen()
         self.answered = 0
         self.failed = 0
@@ -56,6 +58,11 @@ class Load:
             await loop.create_connection(lambda: _Client(self), "127.0.0.1", self._port)
             if number % 16 == 15:
                 await asyncio.sleep(0.002)
+
+    def request(self) -> bytes:
+        """A question that nobody has asked before: a memory of judged texts must not help."""
+        self._asked += 1
+        return b"%b%08d%b" % (self._before, self._asked, self._behind)
 
     def count(self, *, on: bool) -> None:
         """Whether what is seen from now on counts."""
@@ -156,7 +163,7 @@ class _Client(asyncio.Protocol):
         self._counted = self._load.counting
         self._began = self._last = time.perf_counter()
         if self._transport is not None:
-            self._transport.write(self._load.request)
+            self._transport.write(self._load.request())
 
 
 def _has_text(data: bytes) -> bool:

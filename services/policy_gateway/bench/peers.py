@@ -153,8 +153,11 @@ def litellm(folder: Path, port: int, engine: int, core: int | None) -> Peer:
     if not program.exists():
         subprocess.run(["uv", "venv", "-q", "--python", "3.11", str(home)], check=True)
         python = str(home / "bin" / "python")
-        install = ["uv", "pip", "install", "-q", "--python", python, LITELLM]
-        subprocess.run(install, check=True)
+        # Its database migrations are pinned to a version that the index no longer has; unused here.
+        override = folder / "litellm-override.txt"
+        override.write_text("litellm-proxy-extras\n", encoding="ascii")
+        install = ["uv", "pip", "install", "-q", "--python", python, "--override", str(override)]
+        subprocess.run([*install, LITELLM], check=True)
     config = {
         "model_list": [
             {

@@ -64,10 +64,10 @@ def answer() -> bytes:
     )
 
 
-def question(*, stream: bool) -> bytes:
-    """A request of about one kilobyte with two values to mask."""
+def question(*, stream: bool, number: int = 0) -> bytes:
+    """A request of about one kilobyte with two values to mask; no two numbers ask the same."""
     words = "Sum up the notes of the meeting about the new warehouse and its opening hours. " * 11
-    text = f"{words}Ask {SECRETS[0]} or call {SECRETS[1]}."
+    text = f"Case {number:08}. {words}Ask {SECRETS[0]} or call {SECRETS[1]}."
     messages = [
         {"role": "system", "content": "You are a helpful assistant."},
         {"role": "user", "content": text},

@@ -66,7 +66,7 @@ def test_good_configuration_passes() -> None:
         ("models.1.aliases", ["small"], ["'small'", "unique"]),
         ("models.0.task", "poetry", ["models[0].task", "poetry"]),
         ("access.0.models", ["smol"], ["access[0]", "'smol' is no model", "smollm"]),
-        ("access.0.endpoints", ["responses"], ["access[0].endpoints[0]", "responses"]),
+        ("access.0.endpoints", ["images"], ["access[0].endpoints[0]", "images"]),
         ("access.1.endpoints", ["chat.completions"], ["fits none of its models"]),
         ("audit.directory", "log", ["audit.directory", "absolute"]),
         ("audit.commit_milliseconds", 51, ["audit.commit_milliseconds", "51"]),

@@ -46,6 +46,8 @@ def test_every_reason_is_documented() -> None:
         errors.prompt_too_long(1),
         errors.output_schema("x"),
         errors.queue_full(1),
+        errors.context_limit(1),
+        *(errors.limit_reached(reason, 1) for reason in errors.LIMIT_TEXTS),
     ]
     reasons = {error.reason for error in made}
     reasons |= set(re.findall(r'(?:unavailable|unauthorized)\(\s*"(\w+)"', sources()))

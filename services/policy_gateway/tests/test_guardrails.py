@@ -325,10 +325,10 @@ async def test_failing_guardrail_ends_the_stream(
     site = await guarded(request=NO_GUARDRAILS["request"])
     real = inspector.Inspector.inspect
 
-    def broken(self: inspector.Inspector, text: str, deadline: float | None) -> Any:
+    def broken(self: inspector.Inspector, text: str, *more: Any) -> Any:
         if "secret" in text:
             raise problem
-        return real(self, text, deadline)
+        return real(self, text, *more)
 
     monkeypatch.setattr(inspector.Inspector, "inspect", broken)
     use(engines, streams([event("one. "), event("secret1 "), event("two "), event("three")]))

@@ -149,7 +149,7 @@ async def test_model_of_another_task_is_not_there(site: Site) -> None:
         ("POST", "/v1/chat/completions/../completions"),
         ("GET", "/v1/chat/completions"),
         ("POST", "/v1/models"),
-        ("POST", "/v1/responses"),
+        ("POST", "/v1/audio/speech"),
         ("POST", "/v1/load_lora_adapter"),
         ("POST", "/tokenize"),
         ("POST", "/invocations"),

@@ -14,6 +14,8 @@ _API: dict[tuple[str, str], str | None] = {
     ("GET", "/v1/models"): None,
     ("POST", "/v1/chat/completions"): "chat",
     ("POST", "/v1/completions"): "chat",
+    ("POST", "/v1/messages"): "chat",
+    ("POST", "/v1/responses"): "chat",
     ("POST", "/v1/embeddings"): "embedding",
 }
 """What the policy gateway decides about, with the task a model needs for it to exist at all;

@@ -176,6 +176,7 @@ def _access(inventory: Inventory) -> list[dict[str, Any]]:
             "group": rule["group"],
             "models": list(dict.fromkeys(names[model] for model in rule["models"])),
             "endpoints": rule["endpoints"],
+            **({"limits": rule["limits"]} if "limits" in rule else {}),
         }
         for rule in inventory.concerns["access"]
     ]

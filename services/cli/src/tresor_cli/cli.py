@@ -1,4 +1,4 @@
-"""Command line of ``tresor``: ``run`` a stage or a day-2 verb, list the ``runs``."""
+"""Command line of ``tresor``: ``run`` a stage or a day-2 verb, list ``runs``, ask ``access``."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from tresor_cli import __version__, record, runner
+from tresor_cli import __version__, access, record, runner
 from tresor_cli.errors import CliError
-from tresor_cli.paths import DEFAULT_INVENTORY, DEFAULT_PROJECT, DEFAULT_RUNS, Paths
+from tresor_cli.paths import DEFAULT_INVENTORY, DEFAULT_PLAN, DEFAULT_PROJECT, DEFAULT_RUNS, Paths
 
 _STAGES = {
     "plan": "plan.yml",
@@ -39,7 +39,21 @@ def build_parser() -> argparse.ArgumentParser:
         _run_options(shortcut)
     runs = verbs.add_parser("runs", help="list the runs and how they ended")
     runs.add_argument("--json", action="store_true")
+    _access_options(verbs.add_parser("access", help="who may use which model, by the plan"))
     return parser
+
+
+def _access_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--plan", type=Path, default=DEFAULT_PLAN, help="default %(default)s")
+    parser.add_argument("--json", action="store_true")
+    questions = parser.add_subparsers(dest="question", required=True)
+    questions.add_parser("report", help="what every group may use, for recertification")
+    explain = questions.add_parser("explain", help="which rule decides about a user and a model")
+    explain.add_argument("--user", help="a name for the answer; groups are what decides")
+    explain.add_argument("--group", action="append", default=[], help="of the user; repeatable")
+    explain.add_argument("--token-file", type=Path, help="an access token of the user")
+    explain.add_argument("--model", required=True, help="name or alias")
+    explain.add_argument("--endpoint", help="for example chat.completions; default: any")
 
 
 def _run_options(parser: argparse.ArgumentParser) -> None:
@@ -55,6 +69,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         if options.verb == "runs":
             return _list(paths, as_json=options.json)
+        if options.verb == "access":
+            return _access(options)
         return _run(paths, options)
     except CliError as error:
         print(f"tresor: {error}", file=sys.stderr)
@@ -83,6 +99,45 @@ def _run(paths: Paths, options: argparse.Namespace) -> int:
         f"changed={result.changed}, record {paths.runs / result.id}"
     )
     return result.rc
+
+
+def _access(options: argparse.Namespace) -> int:
+    """Exit status of ``explain``: 0 allowed, 1 denied."""
+    rules = access.load(options.plan)
+    if options.question == "report":
+        entries = access.report(rules)
+        as_json = json.dumps(entries, indent=2, sort_keys=True)
+        print(as_json if options.json else access.as_text(entries))
+        return 0
+    groups = list(options.group)
+    if options.token_file is not None:
+        groups += access.groups_of_token(options.token_file, rules.groups_claim)
+    elif not groups:
+        raise CliError(
+            "only the identity provider knows the groups of a user: "
+            "give them with --group, or an access token of the user with --token-file"
+        )
+    decision = access.explain(rules, groups, options.model, options.endpoint)
+    who = options.user or "someone"
+    if options.json:
+        found = {
+            "allowed": decision.allowed,
+            "user": options.user,
+            "groups": sorted(set(groups)),
+            "model": decision.model,
+            "rules": [rule.number for rule in decision.rules],
+            "reason": decision.reason,
+        }
+        print(json.dumps(found, indent=2, sort_keys=True))
+    elif decision.allowed:
+        print(f"{who} may use {decision.model}:")
+        for rule in decision.rules:
+            print(
+                f"  rule {rule.number} of access.yml: {rule.group} -> {', '.join(rule.endpoints)}"
+            )
+    else:
+        print(f"{who} may not use {options.model}: {decision.reason}")
+    return 0 if decision.allowed else 1
 
 
 def _list(paths: Paths, *, as_json: bool) -> int:

@@ -40,10 +40,10 @@ def main(arguments: list[str] | None = None) -> int:
             print(f"{options.config}: ok")
             return 0
         if options.worker is not None and options.channel is not None:
-            uvloop.run(child.run(config, options.worker, options.channel))
+            uvloop.run(child.run(config, options.config, options.worker, options.channel))
             return 0
         if config.workers == 1 and config.listen.tcp is not None:
-            uvloop.run(single.run(config))
+            uvloop.run(single.run(config, options.config))
             return 0
         return asyncio.run(_supervise(config, options.config))
     except GatewayError as error:

@@ -6,11 +6,15 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from tresor_gateway import config_schema as schema
+from tresor_gateway.usage.limits import Limits, combined
 
 TASK_OF_ENDPOINT = {
     "chat.completions": "chat",
     "completions": "chat",
+    "messages": "chat",
+    "responses": "chat",
     "embeddings": "embedding",
+    "rerank": "rerank",
 }
 
 
@@ -21,6 +25,7 @@ class Grant:
     groups: tuple[str, ...]
     endpoints: frozenset[str]
     pairs: frozenset[tuple[str, str]]
+    limits: Limits
 
     def may_use_endpoint(self, endpoint: str) -> bool:
         """Whether any rule names the endpoint."""
@@ -59,4 +64,5 @@ class AccessTable:
                     for model in rule.models
                     if TASK_OF_ENDPOINT.get(endpoint, self._tasks[model]) == self._tasks[model]
                 )
-        return Grant(known, frozenset(endpoints), frozenset(pairs))
+        limits = combined(self._rules[group] for group in known)
+        return Grant(known, frozenset(endpoints), frozenset(pairs), limits)

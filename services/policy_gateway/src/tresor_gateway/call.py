@@ -20,6 +20,7 @@ from tresor_gateway.upstream.sse import DONE
 
 if TYPE_CHECKING:
     from tresor_gateway.gateway import Gateway
+    from tresor_gateway.usage.table import Ticket
 
 Verdict = Literal["allow", "deny", "error"]
 UNKNOWN_ENDPOINT = "unknown"
@@ -38,6 +39,7 @@ class Call:
         "_recorded",
         "_streaming",
         "auth_pending",
+        "end_mark",
         "endpoint",
         "endpoint_name",
         "exchange",
@@ -48,6 +50,7 @@ class Call:
         "model",
         "parameters",
         "route",
+        "ticket",
     )
 
     def __init__(self, gateway: Gateway, exchange: Exchange) -> None:
@@ -64,8 +67,22 @@ class Call:
         self.first_ns: int | None = None
         self.parameters: dict[str, int | bool] = {}
         self.route = ""
+        self.end_mark = DONE
+        self.ticket: Ticket | None = None
         self.auth_pending = False
         gateway.metrics.in_flight += 1
+
+    def take_over(self, call: Call) -> None:
+        """Become the one that answers for the request of ``call``."""
+        for name in Call.__slots__:
+            setattr(self, name, getattr(call, name))
+        self.exchange.context = self
+
+    @property
+    def _shape(self) -> Callable[[ApiError], bytes]:
+        endpoint = self.endpoint
+        anthropic = endpoint is not None and endpoint.anthropic
+        return ApiError.anthropic_body if anthropic else ApiError.body
 
     @property
     def streaming(self) -> bool:
@@ -89,7 +106,7 @@ class Call:
     def refuse(self, error: ApiError) -> None:
         """An answer that is not the one asked for."""
         exchange = self.exchange
-        body = error.body()
+        body = self._shape(error)
         decision: Verdict = "deny" if error.denied else "error"
         self._record(
             decision,
@@ -107,7 +124,7 @@ class Call:
     def refuse_without_record(self, error: ApiError) -> None:
         """The audit log is not available: refuse, and let its writer count it."""
         self._finished()
-        self.exchange.respond(error.status, error.body(), error.headers)
+        self.exchange.respond(error.status, self._shape(error), error.headers)
 
     # --- the engine's side (Receiver) ---------------------------------------------------------
 
@@ -123,22 +140,24 @@ class Call:
 
     def stream_end(self) -> None:
         """The end mark is ours to send, after the record."""
-        exchange = self.exchange
+        exchange, mark = self.exchange, self.end_mark
         first = not self._streaming
 
         def end() -> None:
             if first:
-                exchange.start_stream(EVENT_STREAM, DONE)
+                exchange.start_stream(EVENT_STREAM, mark)
                 exchange.end_stream()
             else:
-                exchange.end_stream(DONE)
+                exchange.end_stream(mark)
 
-        self._record("allow", "ok", 200, exchange.sent_bytes + len(DONE), end)
+        self._record("allow", "ok", 200, exchange.sent_bytes + len(mark), end)
 
     def stream_cut(self, error: ApiError) -> None:
         """Say that the answer is incomplete: an error event, no end mark, no reuse."""
         exchange = self.exchange
-        event = b"data: " + error.body() + b"\n\n"
+        event = b"data: " + self._shape(error) + b"\n\n"
+        if self.endpoint is not None and self.endpoint.anthropic:
+            event = b"event: error\n" + event
 
         def end() -> None:
             exchange.close_connection()
@@ -213,6 +232,12 @@ class Call:
         if self.guard is not None:
             self._add_verdicts(record, self.guard)
         self._count(record, now)
+        if self.ticket is not None:
+            # Without the engine's own count, what was reserved counts as used.
+            used = self.ticket.tokens if forward is not None else 0
+            gateway.settle(
+                self.ticket, used if tokens is None else tokens.prompt + tokens.completion
+            )
         gateway.audit.append(record, then)
 
     def _add_verdicts(self, record: records.Decision, guard: Guard) -> None:

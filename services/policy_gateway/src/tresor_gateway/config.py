@@ -15,11 +15,11 @@ import msgspec
 import yaml
 
 from tresor_gateway import config_schema as schema
+from tresor_gateway.access import TASK_OF_ENDPOINT
 from tresor_gateway.errors import ConfigError
 
 MAX_CONFIG_BYTES = 4 << 20
 CREDENTIAL_PREFIX = "credential:"
-CHAT_ENDPOINTS = frozenset({"chat.completions", "completions"})
 
 
 def load(path: Path) -> schema.Config:
@@ -157,6 +157,9 @@ def _check(config: schema.Config) -> Iterator[str]:
     yield from _check_models(config)
     yield from _check_routes(config)
     yield from _check_access(config)
+    limited = any(rule.limits is not None for rule in config.access)
+    if config.usage.file is None and limited and config.workers > 1:
+        yield "usage.file: is required when access rules have limits and there are several workers"
     upstream = config.upstream
     if upstream.cooldown_max_seconds < upstream.cooldown_seconds:
         yield (
@@ -278,8 +281,8 @@ def _check_access(config: schema.Config) -> Iterator[str]:
                 yield f"{where}.models: {name!r} is no model; known are {', '.join(sorted(tasks))}"
         wanted = {tasks[name] for name in rule.models if name in tasks}
         for endpoint in rule.endpoints:
-            task = "chat" if endpoint in CHAT_ENDPOINTS else "embedding"
-            if endpoint != "models" and wanted and task not in wanted:
+            task = TASK_OF_ENDPOINT.get(endpoint)
+            if task is not None and wanted and task not in wanted:
                 yield (
                     f"{where}.endpoints: {endpoint!r} fits none of its models "
                     f"(it needs one with task {task!r})"

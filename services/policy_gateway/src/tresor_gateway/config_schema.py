@@ -16,7 +16,9 @@ Algorithm = Literal[
 ]
 Action = Literal["allow", "flag", "mask", "block"]
 Judgement = Literal["allow", "flag", "block"]
-EndpointName = Literal["models", "chat.completions", "completions", "embeddings"]
+EndpointName = Literal[
+    "models", "chat.completions", "completions", "messages", "responses", "embeddings", "rerank"
+]
 
 
 class Section(Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
@@ -110,7 +112,7 @@ class Model(Section, frozen=True, kw_only=True):
     """A model as users name it."""
 
     name: Name
-    task: Literal["chat", "embedding"]
+    task: Literal["chat", "embedding", "rerank"]
     replicas: Annotated[list[Replica], Meta(min_length=1)]
     aliases: list[Name] = []
     context_tokens: Annotated[int, Meta(ge=1)] | None = None
@@ -138,12 +140,23 @@ class Route(Section, frozen=True, kw_only=True):
     rules: list[RouteRule] = []
 
 
+class UserLimits(Section, frozen=True, kw_only=True):
+    """What one subject of the group may use; tokens are prompt and answer together."""
+
+    requests_per_minute: Count | None = None
+    tokens_per_minute: Annotated[int, Meta(ge=1)] | None = None
+    concurrent_streams: Count | None = None
+    context_tokens: Annotated[int, Meta(ge=1)] | None = None
+    daily_tokens: Annotated[int, Meta(ge=1)] | None = None
+
+
 class AccessRule(Section, frozen=True, kw_only=True):
     """An IdP group may use these models on these endpoints."""
 
     group: Text
     models: Annotated[list[Name], Meta(min_length=1)]
     endpoints: Annotated[list[EndpointName], Meta(min_length=1)]
+    limits: UserLimits | None = None
 
 
 class Limits(Section, frozen=True, kw_only=True):
@@ -197,6 +210,12 @@ class Guardrails(Section, frozen=True, kw_only=True):
     max_prompt_characters: Annotated[int, Meta(ge=1, le=1 << 26)] = 2_000_000
 
 
+class Usage(Section, frozen=True, kw_only=True):
+    """Where workers share their counts of what is used."""
+
+    file: Text | None = None
+
+
 class Audit(Section, frozen=True, kw_only=True):
     """Where decisions are recorded."""
 
@@ -221,6 +240,7 @@ class Config(Section, frozen=True, kw_only=True):
     upstream: Upstream = Upstream()
     limits: Limits = Limits()
     guardrails: Guardrails = Guardrails()
+    usage: Usage = Usage()
     keys: Keys | None = None
     workers: Annotated[int, Meta(ge=1, le=128)] = 1
     pid_file: Text | None = None

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from tresor_gateway import config_schema as schema
+from tresor_gateway import dialect
 from tresor_gateway.api import answers, endpoints, errors, request
 from tresor_gateway.api.endpoints import Endpoint, EndpointTable
 from tresor_gateway.api.errors import ApiError
@@ -22,6 +23,7 @@ from tresor_gateway.api.parameters import (
     ChatRequest,
     EmbeddingRequest,
     JsonSchema,
+    RerankRequest,
     ResponseFormat,
 )
 from tresor_gateway.api.texts import change_texts
@@ -44,6 +46,7 @@ from tresor_gateway.routing.affinity import key
 from tresor_gateway.routing.auto import Facts, Routes
 from tresor_gateway.upstream.forward import Forward, Receiver
 from tresor_gateway.upstream.pool import EnginePool, Replica
+from tresor_gateway.usage.table import Refusal, Ticket, UsageFullError, UsageTable
 
 log = logging.getLogger(__name__)
 _REQUEST_ID: Final = re.compile(rb"[A-Za-z0-9._-]{8,64}")
@@ -60,6 +63,7 @@ class Parts:
     audit: AuditWriter
     metrics: GatewayMetrics
     pipeline: Pipeline
+    usage: UsageTable
 
 
 class Gateway:
@@ -76,6 +80,7 @@ class Gateway:
         self._authenticator = parts.authenticator
         self._pipeline = parts.pipeline
         self._routes = Routes(parts.config.routes)
+        self._usage = parts.usage
         self._behind_proxy = behind_proxy
         self._endpoints = EndpointTable(
             frozenset(parts.catalogue.tasks.values()), internal=behind_proxy
@@ -86,6 +91,20 @@ class Gateway:
         self._tasks: set[asyncio.Task[None]] = set()
         self.audit = parts.audit
         self.metrics = parts.metrics
+
+    def adopt(self, parts: Parts) -> None:
+        """Decide by another configuration from now on; what has begun goes on as it began."""
+        self._config = parts.config
+        self._catalogue = parts.catalogue
+        self._pipeline = parts.pipeline
+        self._routes = Routes(parts.config.routes)
+        self._endpoints = EndpointTable(
+            frozenset(parts.catalogue.tasks.values()), internal=self._behind_proxy
+        )
+        limits = parts.config.limits
+        self._limits = request.RequestLimits(
+            limits.max_output_tokens, limits.max_choices, limits.max_inputs
+        )
 
     # --- Application --------------------------------------------------------------------------
 
@@ -186,13 +205,15 @@ class Gateway:
         self._proceed(call)
 
     def _proceed(self, call: Call) -> None:
+        exchange = call.exchange
         try:
             self._dispatch(call)
         except ApiError as error:
-            call.refuse(error)
+            # Another call may have taken over meanwhile.
+            exchange.context.refuse(error)
         except Exception:
-            log.exception("request %s", call.exchange.request_id.decode())
-            call.refuse(errors.internal())
+            log.exception("request %s", exchange.request_id.decode())
+            exchange.context.refuse(errors.internal())
 
     def _dispatch(self, call: Call) -> None:
         endpoint, identity = call.endpoint, call.identity
@@ -214,10 +235,14 @@ class Gateway:
     def _forward(self, call: Call, endpoint: Endpoint, identity: Identity) -> None:
         exchange = call.exchange
         parsed = request.decode(endpoint, exchange.body)
+        asked = parsed.model
         model = call.model = self._choose(call, endpoint, identity, parsed)
         prepared = request.prepare(parsed, self._limits, model.context_tokens)
         call.parameters = prepared.parameters
-        guard = call.guard = self._pipeline.guard()
+        self._admit_use(call, identity, prepared)
+        call = _in_dialect(call, endpoint, parsed, asked)
+        prepared.usage_wanted = prepared.usage_wanted or endpoint.translated
+        guard = call.guard = self._pipeline.guard(identity.cache_salt.encode())
         self._judge(guard, parsed)
 
         def forward(receiver: Receiver) -> Forward:
@@ -226,7 +251,7 @@ class Gateway:
                 self._pool,
                 self._config.upstream,
                 receiver,
-                target=endpoint.target,
+                target=endpoint.upstream,
                 request_id=exchange.request_id,
                 stream=prepared.stream,
                 usage_wanted=prepared.usage_wanted,
@@ -250,6 +275,29 @@ class Gateway:
         if not order:
             raise self._queue_full(model)
         start(self._receiver(call, guard, parsed, start), order)
+
+    def _admit_use(self, call: Call, identity: Identity, prepared: request.Prepared) -> None:
+        """Count the request against the limits of its subject's groups."""
+        limits = identity.grant.limits
+        # Four characters are about one token; the engine counts exactly in the end.
+        tokens = len(call.exchange.body) // 4 + prepared.asked_tokens
+        if limits.context_tokens is not None and tokens > limits.context_tokens:
+            raise errors.context_limit(limits.context_tokens)
+        if not limits.counted:
+            return
+        try:
+            ticket = self._usage.admit(
+                identity.subject, limits, tokens=tokens, stream=prepared.stream
+            )
+        except UsageFullError as error:
+            raise errors.unavailable("usage_unavailable", "Usage cannot be counted.", 30) from error
+        if isinstance(ticket, Refusal):
+            raise errors.limit_reached(ticket.limit, ticket.retry_after)
+        call.ticket = ticket
+
+    def settle(self, ticket: Ticket, tokens: int) -> None:
+        """A counted request is over."""
+        self._usage.settle(ticket, tokens)
 
     def _choose(
         self, call: Call, endpoint: Endpoint, identity: Identity, parsed: request.Request
@@ -346,12 +394,23 @@ class Gateway:
             whole = action == "block" and not getattr(parsed, "stream", False)
             again = ask_again if settings.repair and whole else None
             contract = Contract(compiled, action, again)
-        if isinstance(parsed, EmbeddingRequest) or (
+        if isinstance(parsed, (EmbeddingRequest, RerankRequest)) or (
             contract is None and not guard.cleans_responses
         ):
             return call
         receiver = Guarded(call, guard, chat=chat, contract=contract)
         return receiver
+
+
+def _in_dialect(call: Call, endpoint: Endpoint, parsed: request.Request, model: str) -> Call:
+    """Who answers in the shape that the endpoint has."""
+    if endpoint is endpoints.MESSAGES:
+        return dialect.anthropic(call, model)
+    if endpoint is endpoints.RESPONSES:
+        return dialect.responses_call(call, model)
+    if isinstance(parsed, RerankRequest):
+        return dialect.RerankCall(call, model, parsed)
+    return call
 
 
 def wanted_schema(parsed: request.Request) -> dict[str, Any] | None:

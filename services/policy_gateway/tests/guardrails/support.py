@@ -52,7 +52,7 @@ PLANTED = [(kind, value) for kind, values in VALUES.items() for value in values]
 
 @cache
 def inspector() -> Inspector:
-    return Inspector(frozenset(KINDS), None)
+    return Inspector(frozenset(KINDS))
 
 
 @cache
@@ -60,13 +60,8 @@ def screen() -> Screen:
     return Screen()
 
 
-@cache
-def screening() -> Inspector:
-    return Inspector(frozenset(KINDS), screen())
-
-
 def rules(text: str) -> set[str]:
-    return screening().inspect(text).rules
+    return inspector().inspect(text, screen=screen()).rules
 
 
 def found(text: str) -> list[tuple[str, str]]:

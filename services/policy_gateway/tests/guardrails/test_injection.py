@@ -7,7 +7,7 @@ import codecs
 
 import pytest
 
-from services.policy_gateway.tests.guardrails.support import rules, screening
+from services.policy_gateway.tests.guardrails.support import rules
 from tresor_gateway.guardrails.errors import BlockedError
 from tresor_gateway.guardrails.pipeline import Part, Pipeline
 from tresor_gateway.guardrails.policy import DirectionPolicy, Policy
@@ -105,4 +105,4 @@ def test_decoding_is_bounded() -> None:
     bomb = OVERRIDE.encode()
     for _ in range(6):
         bomb = base64.b64encode(bomb)
-    assert screening().inspect(bomb.decode()).rules == set()
+    assert rules(bomb.decode()) == set()

@@ -114,3 +114,25 @@ def test_blocked_value_stops_an_answer() -> None:
     stream = pipeline(response="block").guard().stream()
     with pytest.raises(BlockedError):
         stream.feed(f"Write to {MAIL} now")
+
+
+def test_text_of_the_same_tenant_is_judged_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    from tresor_gateway.guardrails.inspector import Inspector
+
+    kinds = DirectionPolicy(dict.fromkeys(KINDS, "mask"))
+    fresh = Pipeline(Policy(kinds, kinds, kinds, deadline_seconds=FAR))
+    text = f"Write to {MAIL}, and please do it before the office closes for the long weekend."
+    real, seen = Inspector.inspect, []
+
+    def counting(self: Inspector, text: str, *more: object) -> object:
+        seen.append(text)
+        return real(self, text, *more)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Inspector, "inspect", counting)
+    for tenant, judged in ((b"a", 1), (b"a", 1), (b"b", 2), (b"", 3), (b"", 4)):
+        guard = fresh.guard(tenant)
+        assert guard.incoming([Part(text)]) == [text.replace(MAIL, "[EMAIL_1]")]
+        assert guard.verdicts["request"].findings == {"email": 1}
+        assert len(seen) == judged
+    fresh.guard(b"a").incoming([Part(text + " Thanks.")])
+    assert len(seen) == 5

@@ -14,12 +14,30 @@ class Endpoint:
     method: bytes
     target: bytes
     task: str | None = None
+    # The engine's own path, where it is another one.
+    engine_target: bytes = b""
+    anthropic: bool = False
+
+    @property
+    def translated(self) -> bool:
+        """Whether an engine is asked for a chat completion instead."""
+        return bool(self.engine_target)
+
+    @property
+    def upstream(self) -> bytes:
+        """What an engine is asked."""
+        return self.engine_target or self.target
 
 
 MODELS: Final = Endpoint("models", b"GET", b"/v1/models")
 CHAT: Final = Endpoint("chat.completions", b"POST", b"/v1/chat/completions", "chat")
 COMPLETIONS: Final = Endpoint("completions", b"POST", b"/v1/completions", "chat")
 EMBEDDINGS: Final = Endpoint("embeddings", b"POST", b"/v1/embeddings", "embedding")
+MESSAGES: Final = Endpoint(
+    "messages", b"POST", b"/v1/messages", "chat", CHAT.target, anthropic=True
+)
+RESPONSES: Final = Endpoint("responses", b"POST", b"/v1/responses", "chat", CHAT.target)
+RERANK: Final = Endpoint("rerank", b"POST", b"/v1/rerank", "rerank")
 AUTHORIZE: Final = Endpoint("authorize", b"GET", b"/internal/authorize")
 
 
@@ -28,7 +46,11 @@ class EndpointTable:
 
     def __init__(self, tasks: frozenset[str], *, internal: bool) -> None:
         public = [MODELS]
-        public += [e for e in (CHAT, COMPLETIONS, EMBEDDINGS) if e.task in tasks]
+        public += [
+            e
+            for e in (CHAT, COMPLETIONS, MESSAGES, RESPONSES, EMBEDDINGS, RERANK)
+            if e.task in tasks
+        ]
         self._names = {endpoint.name: endpoint for endpoint in public}
         routes = [*public, AUTHORIZE] if internal else public
         self._routes = {(endpoint.method, endpoint.target): endpoint for endpoint in routes}

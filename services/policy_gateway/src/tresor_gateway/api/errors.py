@@ -12,6 +12,12 @@ import msgspec
 
 INVALID: Final = "invalid_request_error"
 SERVER: Final = "server_error"
+LIMIT_TEXTS: Final = {
+    "limit_requests": "Your requests of this minute are",
+    "limit_tokens": "Your tokens of this minute are",
+    "limit_daily_tokens": "Your tokens of this day are",
+    "limit_streams": "Your concurrent streams are",
+}
 
 
 class ApiError(Exception):
@@ -42,6 +48,12 @@ class ApiError(Exception):
         """Whether policy or the request itself was the cause, not a failure behind us."""
         return self.status < 500
 
+    def anthropic_body(self) -> bytes:
+        """``{"type": "error", ...}`` as Anthropic's clients expect it."""
+        kind = _ANTHROPIC_KINDS.get(self.status, "api_error")
+        error = {"type": kind, "message": self.message}
+        return msgspec.json.encode({"type": "error", "error": error})
+
     def body(self) -> bytes:
         """``{"error": {...}}`` as OpenAI's clients expect it."""
         return msgspec.json.encode(
@@ -54,6 +66,17 @@ class ApiError(Exception):
                 }
             }
         )
+
+
+_ANTHROPIC_KINDS: Final = {
+    400: "invalid_request_error",
+    401: "authentication_error",
+    403: "permission_error",
+    404: "not_found_error",
+    413: "request_too_large",
+    429: "rate_limit_error",
+    503: "overloaded_error",
+}
 
 
 def bad_request(message: str, param: str | None = None, code: str | None = None) -> ApiError:
@@ -164,6 +187,28 @@ def prompt_too_long(limit: int) -> ApiError:
         413,
         "prompt_too_long",
         f"The texts of the request have more than {limit} characters.",
+        code="context_length_exceeded",
+    )
+
+
+def limit_reached(reason: str, retry_after: int) -> ApiError:
+    """429: the subject has used up what its groups allow."""
+    return ApiError(
+        429,
+        reason,
+        f"{LIMIT_TEXTS[reason]} used up; try again in {retry_after} s.",
+        kind="rate_limit_error",
+        code="rate_limit_exceeded",
+        headers=((b"Retry-After", str(retry_after).encode()),),
+    )
+
+
+def context_limit(limit: int) -> ApiError:
+    """400: prompt and answer together would be longer than the groups allow (tokens)."""
+    return ApiError(
+        400,
+        "limit_context",
+        f"Prompt and answer together may have at most {limit} tokens.",
         code="context_length_exceeded",
     )
 

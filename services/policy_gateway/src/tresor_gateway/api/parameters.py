@@ -170,3 +170,15 @@ class EmbeddingRequest(Strict):
     dimensions: Annotated[int, Meta(ge=1, le=65_536)] | UnsetType | None = UNSET
     user: Annotated[str, Meta(max_length=512)] | UnsetType | None = UNSET
     cache_salt: str | UnsetType = UNSET
+
+
+class RerankRequest(Strict):
+    """``POST /v1/rerank``."""
+
+    model: str
+    query: str
+    documents: Annotated[list[str], Meta(min_length=1)]
+    top_n: Annotated[int, Meta(ge=0, le=10_000)] | UnsetType | None = UNSET
+    return_documents: bool | UnsetType | None = UNSET
+    user: Annotated[str, Meta(max_length=512)] | UnsetType | None = UNSET
+    cache_salt: str | UnsetType = UNSET

@@ -12,23 +12,27 @@ from typing import Any, Final
 import msgspec
 from msgspec import UNSET
 
-from tresor_gateway.api import endpoints, errors
+from tresor_gateway.api import endpoints, errors, messages, responses
 from tresor_gateway.api.endpoints import Endpoint
 from tresor_gateway.api.errors import ApiError
 from tresor_gateway.api.parameters import (
     ChatRequest,
     CompletionRequest,
     EmbeddingRequest,
+    RerankRequest,
     Sampling,
     StreamOptions,
 )
 
-Request = ChatRequest | CompletionRequest | EmbeddingRequest
+Request = ChatRequest | CompletionRequest | EmbeddingRequest | RerankRequest
 
 _DECODERS: Final[dict[str, msgspec.json.Decoder[Any]]] = {
     endpoints.CHAT.name: msgspec.json.Decoder(ChatRequest),
     endpoints.COMPLETIONS.name: msgspec.json.Decoder(CompletionRequest),
     endpoints.EMBEDDINGS.name: msgspec.json.Decoder(EmbeddingRequest),
+    endpoints.RERANK.name: msgspec.json.Decoder(RerankRequest),
+    endpoints.MESSAGES.name: messages.DECODER,
+    endpoints.RESPONSES.name: responses.DECODER,
 }
 _ENCODER: Final = msgspec.json.Encoder()
 _WHERE: Final = re.compile(r" - at `\$([^`]*)`$")
@@ -55,6 +59,8 @@ class Prepared:
     stream: bool
     usage_wanted: bool
     parameters: dict[str, int | bool]
+    # Tokens of the answer that the client asked for; 0 without a wish.
+    asked_tokens: int = 0
 
     def body(self, served_name: str, cache_salt: str) -> bytes:
         """The engine's body, with its own model name and the tenant's cache salt."""
@@ -70,13 +76,18 @@ def decode(endpoint: Endpoint, body: bytes) -> Request:
         ApiError: 400 that names the parameter.
     """
     try:
-        request: Request = _DECODERS[endpoint.name].decode(body)
+        decoded = _DECODERS[endpoint.name].decode(body)
     except msgspec.ValidationError as error:
         raise _refusal(str(error)) from error
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise errors.bad_request("The body is not valid JSON.", code="invalid_json") from error
     except RecursionError as error:
         raise errors.bad_request("The body is nested too deeply.", code="invalid_json") from error
+    request: Request = decoded
+    if isinstance(decoded, messages.MessagesRequest):
+        request = messages.to_chat(decoded)
+    elif isinstance(decoded, responses.ResponsesRequest):
+        request = responses.to_chat(decoded)
     if request.cache_salt is not UNSET:
         raise errors.bad_parameter(_RESERVED, "The parameter cache_salt is set by the gateway.")
     return request
@@ -94,6 +105,12 @@ def prepare(request: Request, limits: RequestLimits, context_tokens: int | None)
         inputs = 1 if isinstance(request.input, str) else len(request.input)
         _at_most("input", inputs, limits.inputs)
         return Prepared(request, stream=False, usage_wanted=True, parameters={"inputs": inputs})
+    if isinstance(request, RerankRequest):
+        _at_most("documents", len(request.documents), limits.inputs)
+        # The client gets its own texts back from us.
+        request.return_documents = UNSET
+        inputs = len(request.documents)
+        return Prepared(request, stream=False, usage_wanted=True, parameters={"inputs": inputs})
     parameters: dict[str, int | bool] = {}
     if isinstance(request, CompletionRequest):
         prompts = 1 if isinstance(request.prompt, str) else len(request.prompt)
@@ -103,13 +120,17 @@ def prepare(request: Request, limits: RequestLimits, context_tokens: int | None)
         raise errors.bad_parameter("store", "Answers are not stored; remove the parameter store.")
     choices = request.n or 1
     _at_most("n", choices, limits.choices)
+    wished = isinstance(request.max_tokens, int) or (
+        isinstance(request, ChatRequest) and isinstance(request.max_completion_tokens, int)
+    )
     tokens = _cap_tokens(request, limits.output_tokens, context_tokens)
     stream = bool(request.stream)
     usage_wanted = _ask_for_usage(request, stream)
     parameters |= {"n": choices, "stream": stream}
     if tokens is not None:
         parameters["max_tokens"] = tokens
-    return Prepared(request, stream, usage_wanted, parameters)
+    asked = tokens * choices if tokens is not None and wished else 0
+    return Prepared(request, stream, usage_wanted, parameters, asked)
 
 
 def _at_most(name: str, value: int, limit: int) -> None:

@@ -11,12 +11,13 @@ from tresor_gateway.api.parameters import (
     EmbeddingRequest,
     JsonSchema,
     Message,
+    RerankRequest,
     ResponseFormat,
     TextPart,
     Tool,
 )
 
-Request = ChatRequest | CompletionRequest | EmbeddingRequest
+Request = ChatRequest | CompletionRequest | EmbeddingRequest | RerankRequest
 # Gets a text and whether it may hold an injection; returns what stands there instead.
 Change = Callable[[str, bool], str]
 # What these roles say is the application's instruction, not an attack on it.
@@ -27,6 +28,10 @@ def change_texts(request: Request, change: Change) -> None:
     """Call ``change`` for each text, always in the same order, and keep what it returns."""
     if isinstance(request, EmbeddingRequest):
         request.input = _text_or_list(request.input, change)
+        return
+    if isinstance(request, RerankRequest):
+        request.query = change(request.query, True)
+        request.documents = [change(document, True) for document in request.documents]
         return
     if isinstance(request, CompletionRequest):
         request.prompt = _text_or_list(request.prompt, change)

@@ -25,14 +25,11 @@ Clock = Callable[[], float]
 
 
 class Inspector:
-    """Finds values of the given kinds, and with ``screen`` also signs of injection."""
+    """Finds values of the given kinds, and signs of injection where it is asked to."""
 
-    def __init__(
-        self, kinds: frozenset[str], screen: Screen | None, *, clock: Clock = time.thread_time
-    ) -> None:
+    def __init__(self, kinds: frozenset[str], *, clock: Clock = time.thread_time) -> None:
         self._clock = clock
         self._kinds = kinds
-        self._screen = screen
         self._folder = fold.Folder()
         self._looks: dict[int, Look] = {}
         self._decoders: dict[int, decode.Decoder] = {}
@@ -46,15 +43,19 @@ class Inspector:
                 patterns.append(recogniser.anchor)
         self._matcher = Matcher(patterns)
 
-    def inspect(self, text: str, deadline: float | None = None) -> Findings:
-        """Everything in ``text``. ``deadline`` is a time of the clock (CPU time, unless told so);
-        without one there is no limit but the text's length.
+    def inspect(
+        self, text: str, deadline: float | None = None, screen: Screen | None = None
+    ) -> Findings:
+        """Everything in ``text``, with a ``screen`` also what its rules say.
+
+        ``deadline`` is a time of the clock (CPU time, unless told so); without one the length of
+        the text is the only limit.
 
         Raises:
             GuardrailError: no verdict (time is up, too many candidates, engine failure).
         """
         findings = Findings()
-        search = _Search(findings, deadline, decode.MAX_BYTES)
+        search = _Search(findings, deadline, screen)
         self._look(text, search, decode.MAX_DEPTH, None)
         findings.spans = disjoint(findings.spans)
         return findings
@@ -113,12 +114,13 @@ class Inspector:
         return spans, seen
 
     def _screen_text(self, data: bytes, seen: set[int], search: _Search) -> None:
-        if self._screen is None:
+        screen = search.screen
+        if screen is None:
             return
         rules = search.findings.rules
-        rules |= self._screen.rules(data)
+        rules |= screen.rules(data)
         for view in decode.disguises(data, rot13=_ROT13 in seen, leet=_LEET in seen):
-            rules |= self._screen.rules(view)
+            rules |= screen.rules(view)
         self._check_time(search)
 
     def _check_time(self, search: _Search) -> None:
@@ -129,12 +131,13 @@ class Inspector:
 class _Search:
     """What one inspection has found and may still spend."""
 
-    __slots__ = ("_budget", "_pieces", "deadline", "findings")
+    __slots__ = ("_budget", "_pieces", "deadline", "findings", "screen")
 
-    def __init__(self, findings: Findings, deadline: float | None, budget: int) -> None:
+    def __init__(self, findings: Findings, deadline: float | None, screen: Screen | None) -> None:
         self.findings = findings
         self.deadline = deadline
-        self._budget = budget
+        self.screen = screen
+        self._budget = decode.MAX_BYTES
         self._pieces = decode.MAX_PIECES
 
     def may_read(self, piece: decode.Piece) -> bool:

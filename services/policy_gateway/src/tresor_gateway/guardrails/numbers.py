@@ -13,8 +13,9 @@ _SEPARATORS: Final = " -./()"
 _RUN: Final = "0123456789" + _SEPARATORS
 _APART: Final = str.maketrans(dict.fromkeys(_SEPARATORS, " "))
 _STRIDE: Final = 64
-# Seven digits, the shortest number of interest.
-ANCHOR: Final = Pattern(rb"[0-9](?:[ \-./()]{0,3}[0-9]){6}")
+# Seven digits, the shortest number of interest, counted from the beginning of a group: a number of
+# so many digits ends in one place only.
+ANCHOR: Final = Pattern(rb"(?:^|[^0-9])[0-9](?:[ \-./()]{0,3}[0-9]){6}")
 _CARD_DIGITS: Final = (13, 19)
 _CARD_LEADS: Final = frozenset("23456")
 _AREA_DIGITS: Final = 3

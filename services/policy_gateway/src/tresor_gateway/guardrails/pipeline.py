@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
 from tresor_gateway.guardrails.errors import BlockedError
-from tresor_gateway.guardrails.findings import Span, disjoint
+from tresor_gateway.guardrails.findings import Findings, Span, disjoint
 from tresor_gateway.guardrails.inspector import Clock, Inspector
 from tresor_gateway.guardrails.masking import PLACEHOLDER, Placeholders, replace
 from tresor_gateway.guardrails.policy import (
+    DIRECTIONS,
     INJECTION,
     Action,
     Direction,
-    DirectionPolicy,
     Policy,
     graver,
 )
@@ -23,6 +24,8 @@ from tresor_gateway.guardrails.screening import Screen
 from tresor_gateway.guardrails.stream import StreamMasker
 
 _SHORT: Final = 1024
+_WORTH_KNOWING: Final = 64
+_MAX_KNOWN: Final = 4096
 
 
 @dataclass
@@ -53,43 +56,50 @@ class Pipeline:
         self.policy = policy
         self._clock = clock
         self.cleans_responses = policy.response.active
-        screen = (
-            Screen()
-            if policy.request.injection != "allow" or policy.context.injection != "allow"
-            else None
-        )
-        self._screened: dict[Direction, Inspector] = {}
-        self._plain: dict[Direction, Inspector] = {}
-        made: dict[tuple[frozenset[str], bool], Inspector] = {}
-        for direction in ("request", "context", "response"):
-            rules: DirectionPolicy = getattr(policy, direction)
-            for table in (self._screened, self._plain):
-                wants = table is self._screened and rules.injection != "allow"
-                key = (rules.wanted, wants)
-                if key not in made:
-                    made[key] = Inspector(rules.wanted, screen if wants else None, clock=clock)
-                table[direction] = made[key]
+        injection = (policy.request.injection, policy.context.injection)
+        self._screen = Screen() if injection != ("allow", "allow") else None
+        self._known: dict[bytes, Findings] = {}
+        self._inspectors: dict[Direction, Inspector] = {}
+        made: dict[frozenset[str], Inspector] = {}
+        for direction in DIRECTIONS:
+            kinds = policy.of(direction).wanted
+            if kinds not in made:
+                made[kinds] = Inspector(kinds, clock=clock)
+            self._inspectors[direction] = made[kinds]
 
-    def guard(self) -> Guard:
-        """A fresh guard for one request."""
-        return Guard(self)
+    def guard(self, tenant: bytes = b"") -> Guard:
+        """A fresh guard for one request.
+
+        Within a tenant (up to 64 bytes that stand for it), a text that was judged before is not
+        judged again: clients send the whole conversation with every question.
+        """
+        return Guard(self, tenant)
 
     def inspect(
-        self, direction: Direction, parts: Sequence[Part], verdict: Verdict
+        self,
+        direction: Direction,
+        parts: Sequence[Part],
+        verdict: Verdict,
+        tenant: bytes = b"",
     ) -> list[list[Span]]:
         """The spans of every part; verdict and counts go to ``verdict``.
 
         Raises:
             GuardrailError: no verdict could be reached.
         """
-        rules: DirectionPolicy = getattr(self.policy, direction)
+        rules = self.policy.of(direction)
+        inspector = self._inspectors[direction]
+        screen = self._screen if rules.injection != "allow" else None
         # What is short is done before a clock has been read a few times.
         timed = sum(len(part.text) for part in parts) > _SHORT
         deadline = self._clock() + self.policy.deadline_seconds if timed else None
         spans: list[list[Span]] = []
         for part in parts:
-            inspector = (self._screened if part.screened else self._plain)[direction]
-            found = inspector.inspect(part.text, deadline)
+            own = screen if part.screened else None
+            if tenant and len(part.text) >= _WORTH_KNOWING:
+                found = self._known_or_new(inspector, part.text, deadline, own, tenant)
+            else:
+                found = inspector.inspect(part.text, deadline, own)
             for span in found.spans:
                 verdict.add(span.kind, rules.kinds[span.kind])
             for rule in found.rules:
@@ -97,14 +107,36 @@ class Pipeline:
             spans.append(found.spans)
         return spans
 
+    def _known_or_new(
+        self,
+        inspector: Inspector,
+        text: str,
+        deadline: float | None,
+        screen: Screen | None,
+        tenant: bytes,
+    ) -> Findings:
+        """Findings by a digest of the text, keyed with the tenant: no text is kept, and nobody
+        learns from the time an answer takes what another tenant has sent."""
+        scope = b"%d.%d" % (id(inspector) & 0xFFFF_FFFF, screen is not None)
+        data = text.encode("utf-8", "replace")
+        digest = hashlib.blake2b(data, digest_size=16, key=tenant, person=scope).digest()
+        found = self._known.get(digest)
+        if found is None:
+            found = inspector.inspect(text, deadline, screen)
+            if len(self._known) >= _MAX_KNOWN:
+                self._known.pop(next(iter(self._known)))
+            self._known[digest] = found
+        return found
+
 
 class Guard:
     """The guardrails of one request: remembers its placeholders and its verdicts."""
 
-    __slots__ = ("_pipeline", "placeholders", "verdicts")
+    __slots__ = ("_pipeline", "_tenant", "placeholders", "verdicts")
 
-    def __init__(self, pipeline: Pipeline) -> None:
+    def __init__(self, pipeline: Pipeline, tenant: bytes) -> None:
         self._pipeline = pipeline
+        self._tenant = tenant
         self.placeholders = Placeholders()
         self.verdicts: dict[Direction, Verdict] = {}
 
@@ -123,17 +155,17 @@ class Guard:
             GuardrailError: no verdict could be reached.
         """
         policy = self._pipeline.policy
-        if not getattr(policy, direction).active:
+        if not policy.of(direction).active:
             return None
         verdict = self.verdicts.setdefault(direction, Verdict())
-        found = self._pipeline.inspect(direction, parts, verdict)
+        found = self._pipeline.inspect(direction, parts, verdict, self._tenant)
         if verdict.action == "block":
             raise BlockedError(", ".join(sorted(verdict.findings)))
         if not any(found):
             return None
         if not self.placeholders:
             self.placeholders = Placeholders([part.text for part in parts])
-        names, kinds = self.placeholders, getattr(policy, direction).kinds
+        names, kinds = self.placeholders, policy.of(direction).kinds
         restore = policy.restore and direction == "request"
 
         def substitute(span: Span, value: str) -> str:

@@ -12,6 +12,8 @@ from tresor_gateway.guardrails.secrets import SECRET
 Action = Literal["allow", "flag", "mask", "block"]
 Direction = Literal["request", "context", "response"]
 
+DIRECTIONS: Final[tuple[Direction, ...]] = ("request", "context", "response")
+
 # From harmless to final; the verdict on a text is the gravest of its findings.
 ORDER: Final[tuple[Action, ...]] = ("allow", "flag", "mask", "block")
 KINDS: Final = (EMAIL, IBAN, CARD, PHONE, IP, SECRET)
@@ -51,3 +53,9 @@ class Policy:
     restore: bool = True
     deadline_seconds: float = 0.25
     max_characters: int = 2_000_000
+
+    def of(self, direction: Direction) -> DirectionPolicy:
+        """The part for a direction."""
+        if direction == "request":
+            return self.request
+        return self.context if direction == "context" else self.response

@@ -63,9 +63,12 @@ def email(text: str, end: int) -> Span | None:
         return None
     # A sentence may go on behind the domain without a space; the last label that can be a
     # top-level domain ends the address.
-    while len(labels) > 2 and not _top_level(labels[-1]):
+    while len(labels) > 2 and not _top_level(labels[-1].rstrip("0123456789")):
         stop -= len(labels.pop()) + 1
-    return Span(start, stop, EMAIL) if _top_level(labels[-1]) else None
+    # The number of a footnote may stick to it.
+    last = labels[-1].rstrip("0123456789")
+    stop -= len(labels[-1]) - len(last)
+    return Span(start, stop, EMAIL) if _top_level(last) else None
 
 
 def _word(char: str) -> bool:

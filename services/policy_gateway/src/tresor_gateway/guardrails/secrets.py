@@ -2,17 +2,18 @@
 
 Most keys announce themselves by a prefix; behind it stand at least ``minimum`` characters of a
 known alphabet. The prefixes are those the issuers document for their secret scanning partners.
+Anchors are short on purpose: the engine's tables have to stay in the processor's cache.
 """
 
 from __future__ import annotations
 
 import string
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Final, NamedTuple
 
 from tresor_gateway.guardrails.engine import Pattern
 from tresor_gateway.guardrails.findings import Span
-from tresor_gateway.guardrails.recognise import Recogniser
+from tresor_gateway.guardrails.recognise import Look, Recogniser
 
 SECRET: Final = "secret"  # noqa: S105 - the name of a kind of finding
 _WORD: Final = frozenset(string.ascii_letters + string.digits + "_")
@@ -27,6 +28,13 @@ _CLASSES: Final = {
 # A value of one or two repeated characters is an example, not a key.
 _MIN_DISTINCT: Final = 6
 _MAX_URL_LOGIN: Final = 200
+_LOGIN_ENDS: Final = frozenset(" \t\n/\"'<>")
+_MAX_KEY_LINE: Final = 64
+_MIN_PART: Final = 10
+# Characters behind a prefix that the engine compares; the rest is for the code.
+_SEEN: Final = 6
+_DOTTED: Final = TOKEN | {"."}
+_TILDE: Final = TOKEN | {".", "~"}
 
 
 class Prefix(NamedTuple):
@@ -74,37 +82,45 @@ PREFIXES: Final = tuple(
 )
 
 
-def _prefixed(prefix: Prefix) -> Callable[[str, int], Span | None]:
+def _prefixed(prefix: Prefix) -> Look:
     alphabet = _CLASSES[prefix.kind][1]
-    length = len(prefix.text) + prefix.minimum
+    length = len(prefix.text) + _SEEN
 
     def look(text: str, end: int) -> Span | None:
         start = end - length
-        if text[start - 1 : start].isalnum() and start > 0:
+        if start > 0 and text[start - 1].isalnum():
             return None
-        stop = end
-        while stop < len(text) and text[stop] in alphabet:
-            stop += 1
+        stop = _run(text, end, alphabet)
         value = text[start + len(prefix.text) : stop]
-        return Span(start, stop, SECRET) if len(set(value)) >= _MIN_DISTINCT else None
+        if len(value) < prefix.minimum or len(set(value)) < _MIN_DISTINCT:
+            return None
+        return Span(start, stop, SECRET)
 
     return look
 
 
 def json_web_token(text: str, end: int) -> Span | None:
-    """``end`` is inside the second part; all three parts belong to it."""
-    start = stop = end
-    while start > 0 and (text[start - 1] in TOKEN or text[start - 1] == "."):
-        start -= 1
-    while stop < len(text) and (text[stop] in TOKEN or text[stop] == "."):
-        stop += 1
+    """``end`` is inside the first part; three parts belong to it."""
+    start, stop = _back(text, end, _DOTTED), _run(text, end, _DOTTED)
+    parts = text[start:stop].split(".")
+    # At the end of a text the last part may still be to come.
+    wanted = 3 if stop < len(text) else 2
+    if len(parts) < wanted or not parts[0].startswith("eyJ"):
+        return None
+    if min(map(len, parts[:2])) < _MIN_PART:
+        return None
     return Span(start, stop, SECRET)
 
 
 def private_key(text: str, end: int) -> Span | None:
-    """``end`` is behind the first line; without a last line everything behind belongs to it."""
-    start = text.rfind("-----BEGIN", 0, end)
-    last = text.find("-----END", end)
+    """``end`` is in the first line; without a last line everything behind belongs to it."""
+    start = text.rfind("-----BEGIN", max(0, end - _MAX_KEY_LINE), end)
+    if start < 0 or "\n" in text[start:end]:
+        return None
+    line = text.find("-----", end, end + _MAX_KEY_LINE)
+    if line < 0:
+        return None
+    last = text.find("-----END", line)
     if last < 0:
         return Span(start, len(text), SECRET)
     stop = text.find("-----", last + 8)
@@ -112,49 +128,56 @@ def private_key(text: str, end: int) -> Span | None:
 
 
 def url_login(text: str, end: int) -> Span | None:
-    """``end`` is behind the at sign of ``scheme://user:password@``."""
-    start = text.rfind("://", max(0, end - _MAX_URL_LOGIN), end)
-    return Span(start + 3, end - 1, SECRET) if start >= 0 else None
+    """``end`` is behind ``://``; what counts is ``user:password@`` there."""
+    window = text[end : end + _MAX_URL_LOGIN]
+    at = window.find("@")
+    login = window[:at]
+    user, colon, password = login.partition(":")
+    if at < 0 or not colon or not user or not password or not _LOGIN_ENDS.isdisjoint(login):
+        return None
+    return Span(end, end + at, SECRET)
 
 
-def _patterned(before: int) -> Callable[[str, int], Span | None]:
-    """A key without a prefix: ``before`` characters up to the anchor's end, token behind it."""
+def _between(before: int, back: frozenset[str], after: int, on: frozenset[str]) -> Look:
+    """A key without a prefix: so many characters up to the anchor's end, so many behind it."""
 
     def look(text: str, end: int) -> Span | None:
-        start = end - before
-        if start < 0 or (start > 0 and text[start - 1] in TOKEN):
+        start, stop = _back(text, end, back), _run(text, end, on)
+        if end - start < before or stop - end < after:
             return None
-        stop = end
-        while stop < len(text) and text[stop] in TOKEN | {"~", "."}:
-            stop += 1
         return Span(start, stop, SECRET)
 
     return look
 
 
+def _run(text: str, start: int, alphabet: frozenset[str]) -> int:
+    while start < len(text) and text[start] in alphabet:
+        start += 1
+    return start
+
+
+def _back(text: str, end: int, alphabet: frozenset[str]) -> int:
+    while end > 0 and text[end - 1] in alphabet:
+        end -= 1
+    return end
+
+
 def recognisers() -> Iterator[Recogniser]:
     """All of them, as the inspector wants them."""
     for prefix in PREFIXES:
-        expression = _literal(prefix.text) + _CLASSES[prefix.kind][0] + b"{%d}" % prefix.minimum
+        expression = _literal(prefix.text) + _CLASSES[prefix.kind][0] + b"{%d}" % _SEEN
         yield Recogniser(SECRET, Pattern(expression), _prefixed(prefix))
-    yield Recogniser(
-        SECRET,
-        Pattern(rb"eyJ[A-Za-z0-9_\-]{10,2000}\.eyJ[A-Za-z0-9_\-]{8}"),
-        json_web_token,
-    )
-    yield Recogniser(
-        SECRET, Pattern(rb"-----BEGIN [A-Z0-9 ]{0,40}PRIVATE KEY( BLOCK)?-----"), private_key
-    )
-    yield Recogniser(SECRET, Pattern(rb"://[^\s/:@\"']{1,64}:[^\s/:@\"']{1,100}@"), url_login)
+    yield Recogniser(SECRET, Pattern(rb"eyJ[A-Za-z0-9_\-]{8}"), json_web_token)
+    yield Recogniser(SECRET, Pattern(rb"PRIVATE KEY"), private_key)
+    yield Recogniser(SECRET, Pattern(rb"://"), url_login)
     # Client secrets of Entra ID, and bot tokens of Telegram and Discord.
-    yield Recogniser(
-        SECRET, Pattern(rb"[A-Za-z0-9_~.\-]{3}[0-9]Q~[A-Za-z0-9_~.\-]{31}"), _patterned(37)
-    )
-    yield Recogniser(SECRET, Pattern(rb"[0-9]{9}:A[A-Za-z0-9_\-]{34}"), _patterned(45))
+    yield Recogniser(SECRET, Pattern(rb"[0-9]Q~"), _between(6, _TILDE, 31, _TILDE))
+    digits = frozenset(string.digits + ":A")
+    yield Recogniser(SECRET, Pattern(rb"[0-9]{6}:A"), _between(10, digits, 34, TOKEN))
     yield Recogniser(
         SECRET,
-        Pattern(rb"[MNO][A-Za-z0-9_\-]{23}\.[A-Za-z0-9_\-]{6}\.[A-Za-z0-9_\-]{27}"),
-        _patterned(59),
+        Pattern(rb"\.[A-Za-z0-9_\-]{6}\.[A-Za-z0-9_\-]{8}"),
+        _between(40, _DOTTED, 19, TOKEN),
     )
 
 

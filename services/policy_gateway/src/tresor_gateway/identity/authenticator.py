@@ -68,6 +68,11 @@ class Authenticator:
         self._cache: dict[bytes, tuple[Identity, float]] = {}
         store.on_change(self._cache.clear)
 
+    def adopt(self, access: AccessTable) -> None:
+        """Decide by other access rules from now on."""
+        self._access = access
+        self._cache.clear()
+
     async def refresh(self) -> None:
         """Fetch the keys once, for a token with an unknown key."""
         await self._store.refresh()

@@ -5,14 +5,18 @@ from __future__ import annotations
 import asyncio
 import signal
 import socket
+from pathlib import Path
 
 from tresor_gateway import config_schema as schema
 from tresor_gateway.process.channel import Channel
+from tresor_gateway.process.reload import reload
 from tresor_gateway.process.worker import Worker
 
 
-async def run(config: schema.Config, number: int, descriptor: int) -> None:
-    """Serve as worker ``number``; ``descriptor`` is our end of the supervisor's channel.
+async def run(config: schema.Config, path: Path, number: int, descriptor: int) -> None:
+    """Serve as worker ``number``, which reads ``path`` again when it is told to.
+
+    ``descriptor`` is our end of the supervisor's channel.
 
     Raises:
         GatewayError: it cannot start.
@@ -24,12 +28,14 @@ async def run(config: schema.Config, number: int, descriptor: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     channel = await Channel.open(socket.socket(fileno=descriptor))
     try:
-        await _serve(config, number, channel, stop)
+        await _serve(config, path, number, channel, stop)
     finally:
         await channel.close()
 
 
-async def _serve(config: schema.Config, number: int, channel: Channel, stop: asyncio.Event) -> None:
+async def _serve(
+    config: schema.Config, path: Path, number: int, channel: Channel, stop: asyncio.Event
+) -> None:
     worker = Worker(config, number)
     await worker.start()
     channel.send({"event": "ready", "address": worker.address})
@@ -39,6 +45,8 @@ async def _serve(config: schema.Config, number: int, channel: Channel, stop: asy
             if message.get("ask") == "metrics":
                 families = worker.metrics.registry.collect(str(number))
                 channel.send({"event": "metrics", "families": families})
+            elif message.get("ask") == "reload":
+                reload(worker, path)
         # The supervisor is gone: nobody would restart or stop us.
         stop.set()
 

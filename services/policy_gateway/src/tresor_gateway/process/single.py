@@ -11,11 +11,12 @@ from tresor_gateway import config_schema as schema
 from tresor_gateway.metrics.registry import render
 from tresor_gateway.process.admin import AdminServer
 from tresor_gateway.process.notify import notify
+from tresor_gateway.process.reload import reload
 from tresor_gateway.process.worker import Worker
 
 
-async def run(config: schema.Config) -> None:
-    """Serve until SIGTERM or SIGINT.
+async def run(config: schema.Config, path: Path) -> None:
+    """Serve until SIGTERM or SIGINT; SIGHUP reads the file ``path`` again.
 
     Raises:
         GatewayError: it cannot start.
@@ -25,6 +26,7 @@ async def run(config: schema.Config) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     worker = Worker(config, 0)
+    loop.add_signal_handler(signal.SIGHUP, reload, worker, path)
     ready = False
 
     async def metrics() -> str:

@@ -11,7 +11,9 @@ import sys
 from pathlib import Path
 from typing import Any, Final
 
+from tresor_gateway import config as configuration
 from tresor_gateway import config_schema as schema
+from tresor_gateway.errors import ConfigError
 from tresor_gateway.metrics.registry import render
 from tresor_gateway.process.admin import AdminServer
 from tresor_gateway.process.channel import Channel
@@ -57,6 +59,7 @@ class Supervisor:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop.set)
+        loop.add_signal_handler(signal.SIGHUP, self._reload)
         admin = AdminServer(self._metrics, self._healthy)
         await admin.start(self._config.admin)
         keepers = [loop.create_task(self._keep(child)) for child in self._children]
@@ -77,6 +80,17 @@ class Supervisor:
         if self._config.pid_file is not None:
             Path(self._config.pid_file).unlink(missing_ok=True)
         return self._failed_start or 0
+
+    def _reload(self) -> None:
+        """Have the workers read the configuration again, if it is one."""
+        try:
+            configuration.load(self._path)
+        except ConfigError as error:
+            log.error("configuration not taken over: %s", error)
+            return
+        for child in self._children:
+            if child.channel is not None:
+                child.channel.send({"ask": "reload"})
 
     async def _keep(self, child: Child) -> None:
         """Start a worker again and again, with growing pauses while it fails."""

@@ -15,6 +15,7 @@ from tresor_gateway.access import AccessTable
 from tresor_gateway.audit.chain import Chain
 from tresor_gateway.audit.writer import AuditWriter
 from tresor_gateway.catalogue import Catalogue
+from tresor_gateway.errors import ConfigError
 from tresor_gateway.gateway import Gateway, Parts
 from tresor_gateway.guardrails.setup import pipeline
 from tresor_gateway.http.server import HttpServer, ServerLimits
@@ -27,6 +28,7 @@ from tresor_gateway.process.sockets import tcp_listener, unix_listener
 from tresor_gateway.routing.probe import Prober
 from tresor_gateway.upstream.pool import EnginePool
 from tresor_gateway.upstream.tls import client_context
+from tresor_gateway.usage.table import UsageTable
 
 log = logging.getLogger(__name__)
 _ABORT_SECONDS: Final = 2.0
@@ -50,7 +52,9 @@ class Worker:
         self._store = _key_store(config.identity.jwks)
         self._audit = _audit_writer(loop, config, number)
         self.metrics = GatewayMetrics()
-        authenticator = Authenticator(
+        usage_file = Path(config.usage.file) if config.usage.file else None
+        self._usage = UsageTable(usage_file, config.workers, number)
+        self._authenticator = Authenticator(
             self._store,
             _token_policy(config.identity),
             AccessTable(config.access, catalogue.tasks),
@@ -58,20 +62,15 @@ class Worker:
             cache_seconds=config.identity.cache_seconds,
             cache_entries=config.identity.cache_entries,
         )
-        parts = Parts(
-            config,
-            catalogue,
-            self._pool,
-            authenticator,
-            self._audit,
-            self.metrics,
-            pipeline(config.guardrails),
+        self._gateway = Gateway(
+            loop,
+            self._parts(config, catalogue),
+            behind_proxy=config.listen.sockets is not None,
         )
-        behind_proxy = config.listen.sockets is not None
         limits = config.limits
         self._server = HttpServer(
             loop,
-            Gateway(loop, parts, behind_proxy=behind_proxy),
+            self._gateway,
             ServerLimits(
                 header_bytes=limits.max_header_bytes,
                 body_bytes=limits.max_body_bytes,
@@ -105,6 +104,38 @@ class Worker:
             return ""
         host, port = self._listener.sockets[0].getsockname()[:2]
         return f"{host}:{port}"
+
+    def reload(self, config: schema.Config) -> None:
+        """Take over models, access, routes, guardrails and limits of requests; streams go on.
+
+        Raises:
+            ConfigError: something else has changed, which needs a restart.
+        """
+        fixed = [
+            key
+            for key in ("listen", "admin", "identity", "audit", "keys", "upstream", "workers")
+            if getattr(config, key) != getattr(self._config, key)
+        ]
+        if fixed:
+            raise ConfigError(f"{', '.join(fixed)}: cannot change while running; restart instead")
+        catalogue = Catalogue(config.models, self._pool)
+        self._gateway.adopt(self._parts(config, catalogue))
+        self._authenticator.adopt(AccessTable(config.access, catalogue.tasks))
+        self._prober.catalogue = catalogue
+        self._config = config
+        log.info("worker %d decides by the configuration read again", self.number)
+
+    def _parts(self, config: schema.Config, catalogue: Catalogue) -> Parts:
+        return Parts(
+            config,
+            catalogue,
+            self._pool,
+            self._authenticator,
+            self._audit,
+            self.metrics,
+            pipeline(config.guardrails),
+            self._usage,
+        )
 
     async def start(self) -> None:
         """Open the audit chain, get keys, listen.
@@ -147,6 +178,7 @@ class Worker:
             task.cancel()
         self._pool.close()
         await self._loop.run_in_executor(None, self._audit.stop)
+        self._usage.close()
 
     def _socket(self) -> socket.socket:
         listen = self._config.listen

@@ -13,9 +13,10 @@ from tresor_gateway.upstream.connection import EngineConnection
 from tresor_gateway.upstream.pool import ConnectError, EnginePool, Replica
 
 log = logging.getLogger(__name__)
-_BODIES: Final[dict[str, tuple[bytes, dict[str, str | int]]]] = {
+_BODIES: Final[dict[str, tuple[bytes, dict[str, str | int | list[str]]]]] = {
     "chat": (b"/v1/completions", {"prompt": "ping", "max_tokens": 1}),
     "embedding": (b"/v1/embeddings", {"input": "ping"}),
+    "rerank": (b"/v1/rerank", {"query": "ping", "documents": ["pong"]}),
 }
 
 
@@ -47,7 +48,7 @@ class Prober:
     def __init__(
         self, catalogue: Catalogue, pool: EnginePool, *, interval: float, timeout: float
     ) -> None:
-        self._catalogue = catalogue
+        self.catalogue = catalogue
         self._pool = pool
         self._interval = interval
         self._timeout = timeout
@@ -65,7 +66,7 @@ class Prober:
         """All replicas once, at the same time."""
         work = [
             self._probe(model, replica)
-            for model in self._catalogue.models
+            for model in self.catalogue.models
             for replica in model.replicas
             if self._pool.is_quiet(replica.engine, self._interval)
         ]
