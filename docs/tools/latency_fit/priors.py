@@ -12,34 +12,39 @@ Prior = tuple[float, float]
 
 BASES: dict[str, Prior] = {
     "bandwidth": (log(0.85), 0.10),
-    "cache": (log(0.70), 0.20),
-    "compute": (log(0.60), 0.20),
+    "cache": (log(0.75), 0.12),
+    "compute": (log(0.70), 0.10),
     "attention": (log(0.40), 0.40),
     "layer_us": (log(70), 0.70),
     "sequence_us": (log(20), 0.30),
     "request_us": (log(2000), 1.00),
     "link": (log(0.60), 0.40),
     "link_us": (log(20), 0.70),
-    "expert": (log(0.45), 0.40),
+    "compute/weight_only": (log(0.80), 0.15),
+    "expert": (log(0.80), 0.20),
+    "expert_unpack": (log(0.65), 0.20),
     "expert_read": (log(0.80), 0.15),
     "balance": (log(0.60), 0.40),
-    "routing_kb": (log(100), 1.00),
-    "occupancy": (log(0.92), 0.05),
+    "expert_us": (log(30), 0.50),
+    "activations": (log(1.0), 0.40),
+    "occupancy": (log(0.97), 0.03),
 }
-ENGINES = ("vllm_old", "vllm_new", "tensorrt_llm_old", "tensorrt_llm_new", "mlperf")
+OLD = ("vllm_old", "tensorrt_llm_old")
+NEW = ("vllm_new", "tensorrt_llm_new", "mlperf")
 CARDS = ("ampere", "hopper", "ada", "blackwell")
 FACTORS: tuple[tuple[str, tuple[str, ...], float], ...] = (
     ("bandwidth", CARDS, 0.07),
-    ("cache", (*CARDS, "vllm_old", "tensorrt_llm_old"), 0.15),
-    ("compute", ("fp8", "fp4", "weight_only", "narrow"), 0.15),
-    ("compute", (*CARDS, "vllm", "tensorrt_llm", "mlperf", "maximum"), 0.15),
+    ("cache", CARDS, 0.10),
+    ("cache", OLD, 0.25),
+    ("compute", ("fp8", "fp4"), 0.10),
+    ("compute", (*CARDS, "vllm", "tensorrt_llm", "mlperf", "maximum"), 0.10),
     ("attention", ("ampere", "hopper", "vllm", "tensorrt_llm"), 0.20),
-    ("layer_us", (*CARDS, *ENGINES), 0.25),
-    ("sequence_us", ("vllm_old", "tensorrt_llm_old"), 0.70),
-    ("sequence_us", ("vllm_new", "tensorrt_llm_new", "mlperf"), 0.35),
+    ("layer_us", (*CARDS, *OLD), 0.25),
+    ("layer_us", NEW, 0.12),
+    ("sequence_us", OLD, 0.70),
+    ("sequence_us", NEW, 0.35),
     ("expert", ("maximum", "mlperf"), 0.15),
-    ("link_us", ("vllm_old", "tensorrt_llm_old"), 0.30),
-    ("occupancy", ("vllm", "mlperf_interactive"), 0.10),
+    ("link_us", OLD, 0.30),
 )
 # Not fitted, for want of figures. Eager mode launches every kernel of a layer on its own; a link
 # between nodes adds its round trip to each collective, and without NVLink the engines' own fast

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from tresor.sizing.gpu import find
 from tresor.sizing.latency.context import causal_pairs, mean_cached
-from tresor.sizing.latency.engines import SGLANG, TENSORRT, VLLM, generation
+from tresor.sizing.latency.engines import SGLANG, TENSORRT, VLLM, generation, overlaps
+from tresor.sizing.latency.maximum import fullest_within
+from tresor.sizing.latency.question import bytes_per_sequence
 from tresor.sizing.latency.static import run_batch
+from tresor.sizing.latency.steady import Rank, Request
 from tresor.sizing.latency.step import Load, decode_load, ideal_speed, step
 from tresor.sizing.latency.work import Layout, Work, count_work
-from tresor.sizing.latency.workloads import workload_of
+from tresor.sizing.latency.workloads import Limits, workload_of
 from tresor.sizing.model import describe
 
 H100 = find("H100 SXM 80GB")
@@ -179,3 +184,95 @@ def test_benchmarks_are_known_by_either_name(name: str, found: str) -> None:
 
 def test_other_models_have_no_benchmark() -> None:
     assert workload_of("Qwen/Qwen3-8B") is None
+
+
+@pytest.mark.parametrize(
+    ("gpu", "quantization", "arithmetic"),
+    [
+        ("H100 SXM 80GB", "nvfp4", "weight_only"),
+        ("B200", "nvfp4", "fp4"),
+        ("H100 SXM 80GB", "fp8", "fp8"),
+        ("A100 SXM 80GB", "fp8", "weight_only"),
+    ],
+)
+def test_products_run_in_the_units_the_card_has(
+    gpu: str, quantization: str, arithmetic: str
+) -> None:
+    shape = describe("meta-llama/Llama-3.1-8B", quantization)
+    work = count_work(shape, find(gpu), Layout(), 16)
+    assert arithmetic in {one.arithmetic for one in work.dense}
+
+
+def test_mxfp4_experts_are_unpacked_on_hopper_and_meet_8_bit_on_blackwell() -> None:
+    shape = describe("openai/gpt-oss-120b")
+    hopper, blackwell = (
+        {one.arithmetic for one in count_work(shape, find(gpu), Layout(), 16).experts}
+        for gpu in ("H100 SXM 80GB", "B200")
+    )
+    # The experts' biases are 16-bit vectors.
+    assert hopper == {"weight_only", "bf16"}
+    assert blackwell == {"fp8", "bf16"}
+
+
+def test_activations_are_the_inputs_and_outputs_of_each_product() -> None:
+    work = work_of("meta-llama/Llama-3.1-8B", Layout())
+    # Query, key and value, output, gate and up, down (in and out), and two norms.
+    elements = (4096 + 6144) + (4096 + 4096) + (4096 + 28672) + (14336 + 4096)
+    assert work.moved == pytest.approx(32 * 2 * (elements + 4 * 4096), rel=0.15)
+    half = work_of("meta-llama/Llama-3.1-8B", Layout(tensor=2))
+    assert work.moved / 2 < half.moved < work.moved
+
+
+def test_work_of_the_cpu_hides_behind_a_longer_step() -> None:
+    work = work_of("meta-llama/Llama-3.1-8B", Layout())
+    slow = replace(ideal_speed(H100), sequence=1e-5)
+    size, products = decode_load(work, 1000, 1000)
+    load = Load(32, size, products)
+    gpu = step(work, ideal_speed(H100), load).total
+    assert step(work, slow, load).total == pytest.approx(gpu + 32e-5)
+    assert step(work, replace(slow, overlapped=True), load).total == pytest.approx(gpu)
+    longer = replace(slow, sequence=1e-3, overlapped=True)
+    assert step(work, longer, load).total == pytest.approx(32e-3)
+
+
+@pytest.mark.parametrize(
+    ("version", "era", "expected"),
+    [
+        ("0.10.2", "new", False),
+        ("0.14.0", "new", True),
+        (None, "new", True),
+        ("0.6.3", "old", False),
+    ],
+)
+def test_vllm_overlaps_since_its_asynchronous_scheduler(
+    version: str | None, era: str, expected: bool
+) -> None:
+    assert overlaps(VLLM, version, era) is expected
+    assert overlaps(TENSORRT, "1.1/1.2", "new")
+
+
+def test_half_empty_tiles_slow_experts_of_few_tokens() -> None:
+    work = work_of("openai/gpt-oss-120b", Layout())
+    tiled = replace(ideal_speed(H100), tile=128.0)
+    costs = []
+    for tokens in (1_000, 100_000):
+        load = Load(prompt_tokens=tokens)
+        ideal = step(work, ideal_speed(H100), load).arithmetic
+        costs.append(step(work, tiled, load).arithmetic / ideal)
+    assert costs[0] > 1.2
+    assert 1.0 < costs[1] < 1.05
+
+
+def test_engine_that_keeps_windowed_layers_whole_holds_more_per_sequence() -> None:
+    work = work_of("openai/gpt-oss-120b", Layout())
+    whole = bytes_per_sequence(work, 8192, windows=False)
+    assert whole / bytes_per_sequence(work, 8192) == pytest.approx(2, rel=0.05)
+
+
+def test_limits_leave_room_for_crowds_that_large_houses_share() -> None:
+    work = work_of("meta-llama/Llama-3.1-8B", Layout())
+    rank = Rank(work, ideal_speed(H100), Request(1000, 200), 8192)
+    limits = Limits(2000, 12)
+    one, eight = (fullest_within(rank, 1000, limits, ranks) for ranks in (1, 8))
+    assert one.running < eight.running
+    assert eight.step * 1000 < limits.itl_ms

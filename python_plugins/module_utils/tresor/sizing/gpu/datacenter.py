@@ -12,6 +12,7 @@ from typing import Final
 from .gpu import Gpu
 
 _LOG: Final = "torch, public logs"
+_TWIN: Final = "derived: as the card of the same family and memory whose log is known"
 _CLASS: Final = "derived: share of the data sheet's memory that torch sees on this family"
 
 CARDS: Final = (
@@ -215,7 +216,7 @@ CARDS: Final = (
         architecture="hopper",
         memory_gb=141,
         total_gib=139.8,
-        total_source=_LOG,
+        total_source=_TWIN,
         compute_capability=(9, 0),
         sms=132,
         bandwidth_gb_s=4800,

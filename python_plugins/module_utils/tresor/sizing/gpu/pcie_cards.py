@@ -11,6 +11,7 @@ from typing import Final
 from .gpu import Gpu
 
 _LOG: Final = "torch, public logs"
+_TWIN: Final = "derived: as the card of the same family and memory whose log is known"
 _CLASS: Final = "derived: share of the data sheet's memory that torch sees on this family"
 
 CARDS: Final = (
@@ -66,7 +67,7 @@ CARDS: Final = (
         architecture="ampere",
         memory_gb=48,
         total_gib=44.42,
-        total_source=_LOG,
+        total_source=_CLASS,
         compute_capability=(8, 6),
         sms=84,
         bandwidth_gb_s=696,
@@ -269,7 +270,7 @@ CARDS: Final = (
         architecture="blackwell",
         memory_gb=96,
         total_gib=94.97,
-        total_source=_LOG,
+        total_source=_TWIN,
         compute_capability=(12, 0),
         sms=188,
         bandwidth_gb_s=1792,
@@ -291,7 +292,7 @@ CARDS: Final = (
         architecture="blackwell",
         memory_gb=96,
         total_gib=94.97,
-        total_source=_LOG,
+        total_source=_TWIN,
         compute_capability=(12, 0),
         sms=188,
         bandwidth_gb_s=1792,

@@ -31,10 +31,11 @@ class Constants:
     - ``request_us``: microseconds per request (tokenizing, HTTP, first scheduling).
     - ``link_us``: microseconds per layer and step that tensor parallelism adds (two all-reduces).
     - ``link``: share of the link's bandwidth that collectives reach.
-    - ``expert``: factor on the speed of grouped expert products against dense ones;
-      ``expert_read`` likewise for reading their weights.
-    - ``routing_kb``: kilobytes of memory traffic that sorting and gathering costs for each token,
-      chosen expert and layer.
+    - ``expert``: factor on the speed of grouped expert products against dense ones, beside the
+      half-empty tiles that :mod:`step` counts; ``expert_unpack`` another where their weights are
+      unpacked to 16 bit; ``expert_read`` likewise for reading their weights.
+    - ``expert_us``: microseconds per expert layer and step (routing, sorting, gathering).
+    - ``activations``: how often the inputs and outputs of products pass through memory.
     - ``balance``: share of the step that the mean rank is busy when data-parallel ranks share
       experts and wait for each other.
     - ``occupancy``: share of the fullest steady state's rate that a service with Poisson arrivals

@@ -20,9 +20,10 @@ class Engine:
     ``reserve_all`` admits a request only with room for its whole answer; otherwise it admits with
     room for the prompt and preempts later. ``fill`` is the share of an answer that a running
     sequence holds on average when sequences come and go. ``max_num_seqs`` and
-    ``max_num_batched_tokens`` are defaults; ``narrow_activations`` says that 4-bit weights meet
-    8-bit activations on cards without 4-bit units; ``narrow_cache`` that the cache is 8-bit when
-    the weights are.
+    ``max_num_batched_tokens`` are defaults; ``narrow_cache`` says that the cache is 8-bit when the
+    weights are. ``frees_windows`` says that layers with sliding attention keep no more than their
+    window by default. ``first_overlapped`` is the first version that by default prepares the next
+    step on the CPU while the GPU computes this one (None: all of the newer generation).
     """
 
     name: str
@@ -30,13 +31,14 @@ class Engine:
     fill: float
     max_num_seqs: int
     max_num_batched_tokens: int
-    narrow_activations: bool
     narrow_cache: bool
+    frees_windows: bool
+    first_overlapped: tuple[int, int] | None
 
 
-VLLM: Final = Engine("vllm", False, 0.6, 256, 2048, False, False)
-TENSORRT: Final = Engine("tensorrt_llm", True, 1.0, 2048, 8192, True, True)
-SGLANG: Final = Engine("sglang", False, 0.6, 1024, 8192, False, False)
+VLLM: Final = Engine("vllm", False, 0.6, 256, 2048, False, True, (0, 14))
+TENSORRT: Final = Engine("tensorrt_llm", True, 1.0, 2048, 8192, True, False, None)
+SGLANG: Final = Engine("sglang", False, 0.6, 1024, 8192, False, True, None)
 # Engine versions before this one schedule whole prompts before any decoding, in Python.
 FIRST_CHUNKED: Final = (0, 8)
 OLD_YEARS: Final = range(2020, 2025)
@@ -78,3 +80,19 @@ def generation(engine: Engine, version: str | None, *, static: bool) -> str:
     if engine is VLLM and number is not None:
         return "old" if (int(number[1]), int(number[2])) < FIRST_CHUNKED else "new"
     return "new"
+
+
+def overlaps(engine: Engine, version: str | None, era: str) -> bool:
+    """Return whether the CPU's work for the next step runs beside the GPU's of this one.
+
+    A version that is not stated counts as the newest of its generation.
+    """
+    if era == "old":
+        return False
+    if engine.first_overlapped is None or version is None:
+        return True
+    number = _VERSION.search(version)
+    stated = number is not None and _YEAR.search(version) is None
+    if number is None or not stated:
+        return True
+    return (int(number[1]), int(number[2])) >= engine.first_overlapped

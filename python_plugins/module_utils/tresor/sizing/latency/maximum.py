@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Final
 
@@ -9,8 +10,9 @@ from .steady import Rank, most_running
 from .step import Parts
 from .workloads import Limits
 
-# A benchmark's limit holds for 99 of 100 requests; a step under mixed load varies about its mean.
-TAIL: Final = 1.25
+# A limit holds for 99 of 100 requests, and 99 % of a normal distribution lie below this many
+# deviations.
+CROWD: Final = 2.33
 SEARCH_STEPS: Final = 24
 
 
@@ -30,21 +32,23 @@ def fullest(rank: Rank, slots: float) -> Maximum:
     return _at(rank, max(1.0, min(slots, most_running(rank.request, rank.budget) * stages)))
 
 
-def fullest_within(rank: Rank, slots: float, limits: Limits) -> Maximum:
-    """Return the fullest steady state whose step and prompts stay within limits.
+def fullest_within(rank: Rank, slots: float, limits: Limits, ranks: float = 1.0) -> Maximum:
+    """Return the fullest steady state that keeps limits when arrivals crowd.
 
+    Requests arrive independently, so their number in the house varies by its square root; equal
+    ``ranks`` share it evenly. The limits hold in the crowd that 99 of 100 requests do not exceed.
     If even one sequence exceeds them, that one is returned: the caller sees it from its step.
     """
     high = fullest(rank, slots)
     alone = rank.alone()
-    if _within(alone, high, limits):
+    if _within(alone, _crowded(rank, high, ranks), limits):
         return high
     lower, upper = 1.0, high.running
     best = _at(rank, 1.0)
     for _ in range(SEARCH_STEPS):
         middle = (lower + upper) / 2
         state = _at(rank, middle)
-        if _within(alone, state, limits):
+        if _within(alone, _crowded(rank, state, ranks), limits):
             lower, best = middle, state
         else:
             upper = middle
@@ -58,7 +62,12 @@ def _at(rank: Rank, running: float) -> Maximum:
     return Maximum(running, parts.total, running / (parts.total * output), parts)
 
 
+def _crowded(rank: Rank, state: Maximum, ranks: float) -> Maximum:
+    house = state.running * ranks
+    return _at(rank, (house + CROWD * math.sqrt(house)) / ranks)
+
+
 def _within(alone: float, state: Maximum, limits: Limits) -> bool:
     """Tell whether a state whose prompts take ``alone`` seconds each stays within limits."""
     first = alone + 2 * state.step
-    return state.step * TAIL * 1000 <= limits.itl_ms and first * TAIL * 1000 <= limits.ttft_ms
+    return state.step * 1000 <= limits.itl_ms and first * 1000 <= limits.ttft_ms

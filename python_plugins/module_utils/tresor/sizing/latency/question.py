@@ -55,6 +55,7 @@ class Question:
     gpus_per_node: int
     replicas: int = 1
     limits: Limits | None = None
+    overlapped: bool = False
     eager: bool = False
     model: Any = None
     quantization: str | None = None
@@ -77,11 +78,15 @@ class Answer:
     stable: bool = True
 
 
-def bytes_per_sequence(work: Work, length: float) -> float:
-    """Return the cache bytes of one rank that a sequence of that length holds."""
+def bytes_per_sequence(work: Work, length: float, *, windows: bool = True) -> float:
+    """Return the cache bytes of one rank that a sequence of that length holds.
+
+    Without ``windows`` the engine keeps all tokens of layers that look at the last ones only.
+    """
     total = 0.0
     for cache in work.caches:
-        held = length if cache.window is None else min(length, cache.window)
+        whole = cache.window is None or not windows
+        held = length if whole else min(length, cache.window or length)
         # A recurrent state is counted twice in work (read and written), and held once.
         total += cache.per_token * held + cache.fixed / 2
     return total
@@ -89,13 +94,7 @@ def bytes_per_sequence(work: Work, length: float) -> float:
 
 def work_of(question: Question) -> Work:
     """Count the work of one rank."""
-    return count_work(
-        question.shape,
-        question.gpu,
-        question.layout,
-        question.kv_bits,
-        narrow_activations=question.engine.narrow_activations,
-    )
+    return count_work(question.shape, question.gpu, question.layout, question.kv_bits)
 
 
 def answer(question: Question, constants: Constants, work: Work | None = None) -> Answer:
@@ -108,6 +107,7 @@ def answer(question: Question, constants: Constants, work: Work | None = None) -
         *(("eager",) if question.eager else ()),
     )
     speed = engine_speed(question.gpu, constants, factors, counted, question.gpus_per_node)
+    speed = replace(speed, overlapped=question.overlapped)
     occupancy = constants.share("occupancy", question.engine.name, question.kind)
     return _answer(question, counted, speed, occupancy)
 
@@ -123,7 +123,9 @@ def _answer(question: Question, work: Work, speed: Speed, occupancy: float) -> A
     request = question.request
     held = request.cached_tokens + request.input_tokens
     held += request.output_tokens * question.engine.fill
-    room = question.pool_bytes / max(1.0, bytes_per_sequence(work, held))
+    windows = question.engine.frees_windows or PROTOCOLS[question.kind] == "mlperf"
+    size = bytes_per_sequence(work, held, windows=windows)
+    room = question.pool_bytes / max(1.0, size)
     slots = max(1.0, min(float(question.max_num_seqs), float(int(room)))) * data
     if question.kind == "offline_static_batch":
         return _static(question, work, speed, slots)
@@ -138,7 +140,7 @@ def _answer(question: Question, work: Work, speed: Speed, occupancy: float) -> A
         return found if stable else _saturated(found)
     if question.limits is None:
         return _maximum(question, fullest(rank, slots / data), slots)
-    state = fullest_within(rank, slots / data, question.limits)
+    state = fullest_within(rank, slots / data, question.limits, share)
     return _maximum(question, replace(state, rate=state.rate * occupancy), slots)
 
 

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from ..gpu import Gpu, find
 from ..model import ModelShape, describe
-from .engines import VLLM, Engine, LatencyError, find_engine, generation
+from .engines import VLLM, Engine, LatencyError, find_engine, generation, overlaps
 from .pool import MEMORY_OPTIONS, cache_bytes
 from .question import KINDS, Question, work_of
 from .steady import Request
@@ -60,7 +60,8 @@ def resolve(options: Mapping[str, Any]) -> Resolved:
     kind = _choice(options, "metric_kind", "online_closed_loop", KINDS)
     engine = find_engine(options.get("engine") or "vllm")
     version = options.get("engine_version") or options.get("vllm_version")
-    era = generation(engine, None if version is None else str(version), static=kind == STATIC)
+    stated = None if version is None else str(version)
+    era = generation(engine, stated, static=kind == STATIC)
     gpu = _gpu(options)
     workload = _workload(options, kind)
     model, quantization = _model(options, gpu, kind, workload)
@@ -92,6 +93,7 @@ def resolve(options: Mapping[str, Any]) -> Resolved:
             gpus_per_node=_count(options, "gpus_per_node", 8),
             replicas=replicas,
             limits=limits,
+            overlapped=overlaps(engine, stated, era),
             eager=bool(options.get("enforce_eager") or False),
             model=model,
             quantization=quantization,

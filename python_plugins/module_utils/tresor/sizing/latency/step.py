@@ -8,16 +8,18 @@ from typing import Final
 from ..gpu import Gpu
 from .constants import Constants
 from .context import causal_pairs, mean_cached
-from .work import ARITHMETICS, NARROW, Work
+from .work import ACTIVATION_BYTES, ARITHMETICS, WEIGHT_ONLY, Work
 
 # Memory and arithmetic overlap inside a matrix product, but not fully where both are busy.
 KNEE: Final = 3.0
-ACTIVATION_BYTES: Final = 2
 # A dispatch carries 8-bit activations with scales, a combine 16-bit ones.
 ALL_TO_ALL_BYTES: Final = 3
 # Between nodes: one 400 Gbit/s port for each GPU, as NVIDIA's and AMD's reference designs have.
 NODE_LINK_GB_S: Final = 50.0
 MICRO: Final = 1e-6
+# Rows of a tile of a grouped product: the last tile of each expert is half empty on average, and
+# kernels take narrower tiles for fewer rows.
+TILE: Final = 128.0
 
 
 @dataclass(frozen=True)
@@ -34,9 +36,13 @@ class Speed:
     link: float
     link_wait: float
     expert: float
+    expert_unpack: float
     expert_read: float
+    expert_wait: float
     balance: float
-    routing: float
+    moved: float
+    tile: float
+    overlapped: bool = False
 
 
 @dataclass(frozen=True)
@@ -128,9 +134,12 @@ def engine_speed(
         link=link * 1e9 * constants.share("link", wires),
         link_wait=constants.value("link_us", wires, *factors) * MICRO,
         expert=constants.share("expert", *factors),
+        expert_unpack=constants.share("expert_unpack", *factors),
         expert_read=constants.share("expert_read", *factors),
+        expert_wait=constants.value("expert_us", *factors) * MICRO,
         balance=constants.share("balance", *factors),
-        routing=constants.value("routing_kb", *factors) * 1e3 / (gpu.bandwidth_gb_s * 1e9),
+        moved=constants.value("activations", *factors) / (gpu.bandwidth_gb_s * 1e9),
+        tile=TILE,
     )
 
 
@@ -147,15 +156,18 @@ def ideal_speed(gpu: Gpu) -> Speed:
         link=float("inf"),
         link_wait=0.0,
         expert=1.0,
+        expert_unpack=1.0,
         expert_read=1.0,
+        expert_wait=0.0,
         balance=1.0,
-        routing=0.0,
+        moved=0.0,
+        tile=0.0,
     )
 
 
 def _dense(gpu: Gpu, arithmetic: str) -> float:
     """Return operations a second on the data sheet for an arithmetic."""
-    return gpu.tflops("fp8" if arithmetic == NARROW else arithmetic) * 1e12
+    return gpu.tflops(arithmetic) * 1e12
 
 
 def _link(gpu: Gpu, work: Work, gpus_per_node: int) -> tuple[float, str]:
@@ -183,9 +195,12 @@ def step(work: Work, speed: Speed, load: Load) -> Parts:
         read += work.head.read
         busy += 2 * work.head.parameters * sampled / speed.compute[work.head.arithmetic]
     touched = work.experts_touched(tokens * spread)
+    filled = _filled(work, speed, tokens * spread, touched)
     for one in work.experts:
         read += one.read * touched / speed.expert_read
-        reached = speed.compute[one.arithmetic] * speed.expert
+        reached = speed.compute[one.arithmetic] * speed.expert * filled
+        if one.arithmetic == WEIGHT_ONLY:
+            reached *= speed.expert_unpack
         busy += 2 * one.parameters * tokens * spread / reached
     cache = max(
         load.sequences * load.cache_bytes / speed.cache,
@@ -197,28 +212,43 @@ def step(work: Work, speed: Speed, load: Load) -> Parts:
         busy /= speed.balance
         cache /= speed.balance
     weights = read / speed.bandwidth
+    product = (weights**KNEE + busy**KNEE) ** (1 / KNEE)
+    attention = 2 * load.prompt_products / speed.attention
+    communication = _communication(work, speed, tokens)
+    overhead = work.layers * speed.layer + work.expert_layers * speed.expert_wait
+    overhead += _activations(work, tokens) * speed.moved
+    host = load.sequences * speed.sequence + load.prompts * speed.request
+    if speed.overlapped:
+        host = max(0.0, host - product - cache - attention - communication - overhead)
     return Parts(
         weights=weights,
         arithmetic=busy,
         cache=cache,
-        prompt_attention=2 * load.prompt_products / speed.attention,
-        communication=_communication(work, speed, tokens),
-        overhead=work.layers * speed.layer
-        + _routed(work, tokens) * speed.routing
-        + load.sequences * speed.sequence
-        + load.prompts * speed.request,
-        product=(weights**KNEE + busy**KNEE) ** (1 / KNEE),
+        prompt_attention=attention,
+        communication=communication,
+        overhead=overhead + host,
+        product=product,
     )
 
 
-def _routed(work: Work, tokens: float) -> float:
-    """Return the choices of experts that a rank handles in a step, over all its layers.
+def _filled(work: Work, speed: Speed, tokens: float, touched: float) -> float:
+    """Return the share of the rows of the experts' tiles that hold a token."""
+    if not touched:
+        return 1.0
+    rows = max(1.0, tokens * work.expert_top_k / (work.expert_count * touched))
+    return rows / (rows + min(speed.tile, rows) / 2)
 
-    Without expert parallelism every rank sorts the tokens of all choices for its slice of each.
+
+def _activations(work: Work, tokens: float) -> float:
+    """Return the bytes of activations that a rank passes between its kernels in a step.
+
+    Without expert parallelism every rank handles the tokens of all choices, each its slice of them.
     """
     layout = work.layout
-    choices = tokens * layout.data * work.expert_top_k * work.expert_layers
-    return choices / (layout.tensor * layout.data) if layout.expert else choices
+    choices = tokens * layout.data * work.expert_top_k
+    if layout.expert:
+        choices /= layout.tensor * layout.data
+    return tokens * work.moved + choices * work.expert_moved
 
 
 def _communication(work: Work, speed: Speed, tokens: float) -> float:

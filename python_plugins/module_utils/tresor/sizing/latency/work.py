@@ -27,9 +27,11 @@ from ..model.shape import (
 LATENT_HEAD_DIM: Final = 128
 # A verdict per layer and step: which arithmetic a weight is multiplied in.
 WEIGHT_ONLY: Final = "weight_only"
-# 4-bit weights unpacked to meet 8-bit activations.
-NARROW: Final = "narrow"
-ARITHMETICS: Final = ("bf16", "fp8", "int8", "fp4", WEIGHT_ONLY, NARROW)
+ARITHMETICS: Final = ("bf16", "fp8", "int8", "fp4", WEIGHT_ONLY)
+# Bytes of an element that passes from one kernel to the next, and of one that a product in narrow
+# arithmetic reads (its producer quantizes it).
+ACTIVATION_BYTES: Final = 2
+_INPUT_BYTES: Final = {"fp8": 1.0, "int8": 1.0, "fp4": 0.5}
 
 
 @dataclass(frozen=True)
@@ -81,7 +83,9 @@ class Work:
 
     ``dense`` are the weights every token passes, ``head`` those of the output vocabulary (only
     tokens that are sampled pass them), ``experts`` the routed experts this rank holds with their
-    multiply-adds per token of the whole deployment.
+    multiply-adds per token of the whole deployment. ``moved`` bytes of activations enter and leave
+    the dense products per token, ``expert_moved`` those of the experts per token and choice, each
+    over all layers.
     """
 
     layout: Layout
@@ -95,7 +99,8 @@ class Work:
     expert_top_k: int
     expert_layers: int
     caches: tuple[KeyValues, ...]
-    pooling: bool
+    moved: float
+    expert_moved: float
 
     @property
     def weight_bytes(self) -> float:
@@ -115,14 +120,9 @@ class Work:
 
 
 @functools.lru_cache(maxsize=1024)
-def count_work(
-    shape: ModelShape, gpu: Gpu, layout: Layout, kv_bits: float, *, narrow_activations: bool = False
-) -> Work:
-    """Count the work of one rank.
-
-    ``kv_bits`` is the width of a cached element. ``narrow_activations`` says that the engine
-    multiplies 4-bit weights with 8-bit activations where the card has 8-bit but no 4-bit units.
-    """
+def count_work(shape: ModelShape, gpu: Gpu, layout: Layout, kv_bits: float) -> Work:
+    """Count the work of one rank; ``kv_bits`` is the width of a cached element."""
+    moved = expert_moved = 0.0
     dense: dict[str, list[float]] = {}
     routed: dict[str, list[float]] = {}
     head = Matrices("bf16", 0.0, 0.0)
@@ -132,7 +132,7 @@ def count_work(
             continue
         if weight.kind is Kind.EMBEDDING and not tied:
             continue
-        arithmetic = _arithmetic(weight.format, gpu, narrow=narrow_activations)
+        arithmetic = _arithmetic(weight.format, gpu)
         share = _share(weight, layout)
         size = shape.weight_bytes(weight) * count * share
         parameters = weight.elements * count * share
@@ -141,8 +141,10 @@ def count_work(
         elif weight.kind is Kind.EXPERT and shape.experts is not None:
             active = parameters * shape.experts.top_k / shape.experts.count
             _add(routed, arithmetic, size, active)
+            expert_moved += _moved(weight, layout, arithmetic) / shape.experts.count * count
         else:
             _add(dense, arithmetic, size, parameters)
+            moved += _moved(weight, layout, arithmetic) * count
     experts = shape.experts
     return Work(
         layout=layout,
@@ -159,7 +161,8 @@ def count_work(
             _key_values(cache, layers, layout.tensor, kv_bits, shape.dtype_bits)
             for cache, layers in shape.caches
         ),
-        pooling=shape.pooling,
+        moved=moved,
+        expert_moved=expert_moved,
     )
 
 
@@ -173,10 +176,33 @@ def _matrices(table: dict[str, list[float]]) -> tuple[Matrices, ...]:
     return tuple(Matrices(kind, entry[0], entry[1]) for kind, entry in table.items())
 
 
-def _arithmetic(form: Format | None, gpu: Gpu, *, narrow: bool) -> str:
+def _moved(weight: Weight, layout: Layout, arithmetic: str) -> float:
+    """Return the bytes that one token reads and writes around a weight on one rank, all copies.
+
+    A product reads its inputs and writes its outputs; a vector (a norm) reads and writes its rows.
+    """
+    rows: float = weight.rows
+    cols: float = weight.cols if weight.cols > 1 else weight.rows
+    if weight.split in (Split.COLUMN, Split.KV, Split.VOCAB):
+        rows /= layout.tensor
+    elif weight.split is Split.ROW:
+        cols /= layout.tensor
+    elif weight.split is Split.EXPERT and not layout.expert:
+        if weight.inner == "rows":
+            rows /= layout.tensor
+        else:
+            cols /= layout.tensor
+    read = _INPUT_BYTES.get(arithmetic, ACTIVATION_BYTES) * cols
+    return weight.copies * (read + ACTIVATION_BYTES * rows)
+
+
+def _arithmetic(form: Format | None, gpu: Gpu) -> str:
     """Return the units a weight is multiplied in on that card.
 
-    A format the card does not multiply is unpacked to 16 bit by a weight-only kernel.
+    A format the card does not multiply is unpacked to 16 bit by a weight-only kernel: scales of 32
+    elements cannot be applied to sums of 8-bit products, so MXFP4 is no exception on Hopper (the
+    kernels of Triton unpack it to bfloat16). Where the card has 4-bit units, MXFP4 meets 8-bit
+    activations, which run at the 8-bit rate; NVFP4 checkpoints quantize both sides to 4 bit.
     """
     if form is None:
         return "bf16"
@@ -185,11 +211,8 @@ def _arithmetic(form: Format | None, gpu: Gpu, *, narrow: bool) -> str:
         return "fp8"
     if form.compute == "int8" and "int8" in native:
         return "int8"
-    if form.compute == "fp4":
-        if "nvfp4" in native:
-            return "fp4"
-        if narrow and "fp8" in native:
-            return NARROW
+    if form.compute == "fp4" and "nvfp4" in native:
+        return "fp4" if form.name.startswith("nvfp4") else "fp8"
     return WEIGHT_ONLY
 
 
