@@ -44,6 +44,7 @@ class Probe:
     answered: int = 0
     gaps: list[float] = field(default_factory=list)
     last_good: float = field(default_factory=time.monotonic)
+    refused: bool = False
     running: bool = True
 
     def ask(self) -> None:
@@ -54,12 +55,26 @@ class Probe:
                 said = output(on_host("company1", "sh", "-c", f"{command} || true"), what="ask")
             except StageError:
                 said = ""
-            now = time.monotonic()
-            if said.strip() == "401":
-                self.answered += 1
-                self.gaps.append(now - self.last_good)
-                self.last_good = now
+            self.note(good=said.strip() == "401", now=time.monotonic())
             time.sleep(1)
+
+    def note(self, *, good: bool, now: float) -> None:
+        """Take note of one attempt; ``now`` in seconds.
+
+        A gap lies between two good answers with a refused attempt between them: without one, only the
+        user was slow, which a busy machine makes of anybody.
+        """
+        if not good:
+            self.refused = True
+            return
+        if self.refused:
+            self.gaps.append(now - self.last_good)
+        self.answered, self.last_good, self.refused = self.answered + 1, now, False
+
+    def worst(self, now: float) -> float:
+        """Return the longest gap in seconds; one that lasts counts up to ``now``."""
+        lasting = [now - self.last_good] if self.refused or not self.answered else []
+        return max([*self.gaps, *lasting], default=0.0)
 
 
 def hosts() -> list[str]:
@@ -179,7 +194,7 @@ def main() -> None:
         finally:
             probe.running = False
             asking.join()
-    worst = max(probe.gaps, default=_PATIENCE_S)
+    worst = probe.worst(time.monotonic())
     print(f"renewal: {probe.answered} answers, longest gap {worst:.1f} s", flush=True)
     if worst > _MAX_GAP_S + 4:  # the curl's own limit
         raise StageError(f"renewal: the API did not answer for {worst:.1f} s")
