@@ -61,8 +61,8 @@ class Probe:
     def note(self, *, good: bool, now: float) -> None:
         """Take note of one attempt; ``now`` in seconds.
 
-        A gap lies between two good answers with a refused attempt between them: without one, only the
-        user was slow, which a busy machine makes of anybody.
+        A gap lies between two good answers with a refused attempt between them: without one, only
+        the user was slow, which a busy machine makes of anybody.
         """
         if not good:
             self.refused = True
