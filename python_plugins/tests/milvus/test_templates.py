@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -215,35 +216,70 @@ def test_lite_is_entered_with_a_certificate_that_is_not_revoked(rendered: Any) -
     ]
 
 
-PREFLIGHT = [{"ansible.builtin.import_tasks": str(ROLE / "tasks/preflight.yml")}]
+REFUSED: list[tuple[dict[str, Any], str]] = [
+    ({"milvus_metrics_port": 19530}, "must be three different ports"),
+    ({"milvus_port": 9091}, "must be three different ports"),
+    ({"milvus_port": 443}, "from 1024 to 65535"),
+    # A port that the server takes inside its own network.
+    ({"milvus_form": "standalone", "milvus_port": 19531}, "the server's own"),
+    ({"milvus_addresses": ["0.0.0.0"]}, "no wildcard"),  # noqa: S104 # it is refused
+    ({"milvus_addresses": []}, "name at least one address"),
+    ({"milvus_minimum_free_mb": 1}, "write 64 or more"),
+    ({"milvus_form": "standalone"}, "write milvus_server_version such as 2.6.9"),
+    (
+        {"milvus_form": "standalone", "milvus_server_version": "2.6"},
+        "write milvus_server_version such as 2.6.9",
+    ),
+    ({"milvus_prot": 19530}, "Unknown: milvus_prot"),
+]
 
 
-@pytest.mark.parametrize("form", list(FORMS))
-def test_preflight_takes_each_form(form: str, tmp_path: Path) -> None:
-    done = play(tmp_path, FORMS[form], PREFLIGHT)
+@pytest.fixture(scope="module")
+def verdicts(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """Run the preflight once for each form and each refused case; return what each one said."""
+    cases = [*FORMS.values(), *(given for given, _ in REFUSED)]
+    folder = tmp_path_factory.mktemp("preflight")
+    done = play(
+        folder,
+        {},
+        [
+            {
+                "block": [
+                    {"ansible.builtin.include_tasks": str(ROLE / "tasks/preflight.yml")},
+                    {"ansible.builtin.set_fact": {f"verdict_{number}": "taken"}},
+                ],
+                "rescue": [
+                    {
+                        "ansible.builtin.set_fact": {
+                            f"verdict_{number}": "{{ ansible_failed_result.msg }}"
+                        }
+                    }
+                ],
+                "vars": given,
+            }
+            for number, given in enumerate(cases)
+        ]
+        + [
+            {
+                "ansible.builtin.copy": {
+                    "content": "{{ query('ansible.builtin.vars', *names) | to_json }}",
+                    "dest": str(folder / "verdicts.json"),
+                    "mode": "0600",
+                },
+                "vars": {"names": [f"verdict_{number}" for number in range(len(cases))]},
+            }
+        ],
+    )
     assert done.returncode == 0, done.stdout + done.stderr
+    found: list[str] = json.loads((folder / "verdicts.json").read_text())
+    return found
 
 
-@pytest.mark.parametrize(
-    ("given", "said"),
-    [
-        ({"milvus_metrics_port": 19530}, "must be three different ports"),
-        ({"milvus_port": 9091}, "must be three different ports"),
-        ({"milvus_port": 443}, "from 1024 to 65535"),
-        # A port that the server takes inside its own network.
-        ({"milvus_form": "standalone", "milvus_port": 19531}, "the server's own"),
-        ({"milvus_addresses": ["0.0.0.0"]}, "no wildcard"),  # noqa: S104 # it is refused
-        ({"milvus_addresses": []}, "name at least one address"),
-        ({"milvus_minimum_free_mb": 1}, "write 64 or more"),
-        ({"milvus_form": "standalone"}, "write milvus_server_version such as 2.6.9"),
-        (
-            {"milvus_form": "standalone", "milvus_server_version": "2.6"},
-            "write milvus_server_version such as 2.6.9",
-        ),
-        ({"milvus_prot": 19530}, "Unknown: milvus_prot"),
-    ],
-)
-def test_preflight_refuses(given: dict[str, Any], said: str, tmp_path: Path) -> None:
-    done = play(tmp_path, given, PREFLIGHT)
-    assert done.returncode != 0
-    assert said in " ".join(done.stdout.replace('"', " ").split())
+@pytest.mark.parametrize("number", range(len(FORMS)), ids=list(FORMS))
+def test_preflight_takes_each_form(number: int, verdicts: list[str]) -> None:
+    assert verdicts[number] == "taken"
+
+
+@pytest.mark.parametrize("number", range(len(REFUSED)), ids=[said for _, said in REFUSED])
+def test_preflight_refuses(number: int, verdicts: list[str]) -> None:
+    assert REFUSED[number][1] in " ".join(verdicts[len(FORMS) + number].split())
