@@ -136,8 +136,11 @@ def main() -> None:
     def probe(password_file: str) -> checks.Ran:
         return checks.Ran(*module.run_command(probe_command(params, password_file)))
 
+    def own() -> checks.Ran:
+        return probe(params["password_path"])
+
     found = [
-        checks.serves(target, lambda: probe(params["password_path"])),
+        checks.serves(target, own),
         checks.no_certificate(target),
         checks.closed(target),
     ]
@@ -145,7 +148,7 @@ def main() -> None:
         with tempfile.NamedTemporaryFile("w", suffix=".txt") as known:
             known.write("Milvus")
             known.flush()
-            found.append(checks.default_password(target, lambda: probe(known.name)))
+            found.append(checks.default_password(target, lambda: probe(known.name), own))
     module.exit_json(
         changed=False, checks=[check.as_dict() for check in found], msg=checks.message(found)
     )

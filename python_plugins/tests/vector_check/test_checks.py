@@ -25,16 +25,23 @@ def test_failed_client_is_not() -> None:
     assert "refused" in check.observed
 
 
+CONNECTION = "Fail connecting to server, illegal connection params or server unavailable"
+
+
 @pytest.mark.parametrize(
-    ("ran", "ok"),
+    ("ran", "own", "ok"),
     [
-        (Ran(1, "", "auth check failure, please check username and password"), True),
-        (Ran(0, ANSWER, ""), False),
-        (Ran(1, "", "Fail connecting to server"), False),
+        (Ran(1, "", "auth check failure, please check username and password"), 0, True),
+        (Ran(1, "", CONNECTION), 0, True),
+        (Ran(1, "", CONNECTION), 1, False),
+        (Ran(0, ANSWER, ""), 0, False),
+        (Ran(1, "", "no module named pymilvus"), 0, False),
     ],
 )
-def test_default_password_must_be_refused_by_the_server(ran: Ran, ok: bool) -> None:
-    assert checks.default_password(TARGET, lambda: ran).ok is ok
+def test_default_password_must_be_refused_by_a_server_that_answers(
+    ran: Ran, own: int, ok: bool
+) -> None:
+    assert checks.default_password(TARGET, lambda: ran, lambda: Ran(own, "", "")).ok is ok
 
 
 @pytest.mark.parametrize(
