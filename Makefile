@@ -62,7 +62,8 @@ test-siem: need-root setup  ## slow: on the converged lab, 200,000 records while
 test-siem-short: need-root setup  ## the same in a minute, with 20,000 records
 	python -m stages siem --seconds 30 --records 20000
 
-check: setup lint unit  ## the inner loop: lint and unit tests
+check: setup  ## the inner loop: lint and unit tests, side by side
+	@$(MAKE) --no-print-directory -j2 --output-sync=target lint unit
 
 lint: setup
 	ruff format --check .
