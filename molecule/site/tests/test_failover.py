@@ -1,0 +1,155 @@
+"""What users see while an engine is killed, hangs, has no memory or loses its host.
+
+Two replicas serve the model. gpu1's is harmed, traffic goes on, and every figure is printed
+(`pytest -s`). An answer that is not whole must say so.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+from testinfra.host import Host
+
+from lab.traffic import Outage, Outcome, Traffic, outage
+
+MODEL = "smollm2-135m-instruct"
+HARMED = "gpu1"
+UNIT = f"tresor-vllm@chat-{HARMED}.service"
+RECOVERY_SECONDS = 10.0
+HANG_SECONDS = 30.0
+BACK_SECONDS = 180.0
+
+
+@pytest.fixture
+def traffic(
+    curl: Callable[..., object], token: Callable[[str], str], labctl: Callable[..., str]
+) -> Iterator[Traffic]:
+    """Users who ask all the time; ``curl`` has put the site's CA on their machine."""
+    config = labctl("ssh-config").strip().splitlines()[-1]
+    command = ["ssh", "-F", config, "company1", "sudo"]
+    with Traffic(command, "https://llm.site.example", token("alice"), MODEL) as running:
+        running.wait_for_good(8, since=time.monotonic(), seconds=60)
+        yield running
+
+
+def main_pid(host: Host) -> int:
+    return int(host.check_output(f"systemctl show -P MainPID {UNIT}"))
+
+
+def core_pid(host: Host) -> int:
+    """Return the process that computes; the main one only speaks HTTP."""
+    group = host.check_output(f"systemctl show -P ControlGroup {UNIT}")
+    for pid in host.check_output(f"cat /sys/fs/cgroup{group}/cgroup.procs").split():
+        if "EngineCore" in host.run(f"cat /proc/{pid}/comm /proc/{pid}/cmdline").stdout:
+            return int(pid)
+    raise AssertionError(f"no EngineCore among the processes of {UNIT}")
+
+
+def engine_health(host: Host) -> str:
+    return host.run(
+        "curl -s -o /dev/null -m 5 -w '%{http_code}' --cacert /etc/tresor/pki/ca.crt"
+        " --cert /etc/tresor/pki/host.crt --key /etc/tresor/pki/host.key"
+        f" https://{HARMED}.site.example:8100/health"
+    ).stdout
+
+
+def gateway_said(gateway: Host, pattern: str, since: str) -> bool:
+    log = gateway.check_output(f"journalctl -u tresor-gateway --since '{since}' -o cat")
+    return re.search(pattern, log) is not None
+
+
+def wait_until(done: Callable[[], bool], seconds: float, what: str) -> float:
+    began = time.monotonic()
+    while not done():
+        assert time.monotonic() - began < seconds, f"{what}: not within {seconds} s"
+        time.sleep(0.5)
+    return time.monotonic() - began
+
+
+def judged(outcomes: list[Outcome], at: float, title: str) -> Outage:
+    """Print what the event cost; no half answer may have passed for a whole one."""
+    found = outage(outcomes, at)
+    print(f"\n{title}: {found}")
+    assert [o for o in outcomes if not o.honest] == []
+    return found
+
+
+def wait_for_engine(host: Host, gateway: Host, since: str) -> None:
+    """Wait until the harmed engine serves users again."""
+    pattern = rf"engine {HARMED}\.site\.example:8100: answers again"
+    wait_until(lambda: gateway_said(gateway, pattern, since), BACK_SECONDS, "engine is back")
+    assert host.run(f"systemctl is-active {UNIT}").stdout.strip() == "active"
+
+
+def test_killed_engine(traffic: Traffic, connect: Callable[[str], Host]) -> None:
+    host, gateway = connect(HARMED), connect("gateway1")
+    since = gateway.check_output("date '+%F %T'")
+    pid = main_pid(host)
+    at = time.monotonic()
+    host.check_output(f"kill -9 {pid}")
+    traffic.wait_for_good(4, since=at + RECOVERY_SECONDS, seconds=30)
+    wait_for_engine(host, gateway, since)
+    found = judged(traffic.stop(), at, "kill -9")
+    assert found.recovery <= RECOVERY_SECONDS
+    # Only what the engine was answering at that moment can be lost.
+    lost = [o for o in traffic.outcomes if o.start > at + 1 and not o.good]
+    assert lost == []
+    assert main_pid(host) not in {0, pid}
+
+
+def test_hanging_engine_that_calls_itself_healthy(
+    traffic: Traffic, connect: Callable[[str], Host]
+) -> None:
+    host, gateway = connect(HARMED), connect("gateway1")
+    since = gateway.check_output("date '+%F %T'")
+    pid = core_pid(host)
+    at = time.monotonic()
+    host.check_output(f"kill -STOP {pid}")
+    try:
+        assert engine_health(host) == "200"
+        pattern = rf"engine {HARMED}\.site\.example:8100: probe"
+        wait_until(lambda: gateway_said(gateway, pattern, since), HANG_SECONDS, "hang is seen")
+        detected = time.monotonic()
+        print(f"\nhang: seen after {detected - at:.1f} s")
+        traffic.wait_for_good(8, since=detected, seconds=60)
+        time.sleep(HANG_SECONDS)
+    finally:
+        host.check_output(f"kill -CONT {pid}")
+    wait_for_engine(host, gateway, since)
+    found = judged(traffic.stop(), at, "hang")
+    assert found.failed == 0, "waiting requests go to the other engine before their first byte"
+    late = [
+        o for o in traffic.outcomes if o.start > detected + 1 and o.end - o.start > HANG_SECONDS
+    ]
+    assert late == []
+
+
+def test_engine_without_memory(traffic: Traffic, connect: Callable[[str], Host]) -> None:
+    host, gateway = connect(HARMED), connect("gateway1")
+    since = gateway.check_output("date '+%F %T'")
+    before, pid = main_pid(host), core_pid(host)
+    at = time.monotonic()
+    # The lab's hosts enforce no limit of their control group; an address space that may not grow
+    # refuses the next allocation just the same.
+    host.check_output(f"prlimit --pid {pid} --as=1")
+    wait_until(lambda: main_pid(host) not in {0, before}, 120, "unit is started again")
+    traffic.wait_for_good(4, since=time.monotonic(), seconds=60)
+    wait_for_engine(host, gateway, since)
+    found = judged(traffic.stop(), at, "no memory")
+    assert found.recovery < BACK_SECONDS
+
+
+def test_lost_host(
+    traffic: Traffic, connect: Callable[[str], Host], labctl: Callable[..., str]
+) -> None:
+    gateway = connect("gateway1")
+    since = gateway.check_output("date '+%F %T'")
+    at = time.monotonic()
+    labctl("reboot", HARMED)
+    traffic.wait_for_good(4, since=at + RECOVERY_SECONDS, seconds=60)
+    wait_for_engine(connect(HARMED), gateway, since)
+    found = judged(traffic.stop(), at, "host lost")
+    assert found.recovery <= RECOVERY_SECONDS
