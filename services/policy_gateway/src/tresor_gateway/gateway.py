@@ -143,6 +143,7 @@ class Gateway:
         """Nobody waits for the answer."""
         if exchange.context is not None:
             exchange.context.client_gone()
+            exchange.context = None
 
     # --- steps ------------------------------------------------------------------------------------
 
@@ -210,10 +211,10 @@ class Gateway:
             self._dispatch(call)
         except ApiError as error:
             # Another call may have taken over meanwhile.
-            exchange.context.refuse(error)
+            (exchange.context or call).refuse(error)
         except Exception:
             log.exception("request %s", exchange.request_id.decode())
-            exchange.context.refuse(errors.internal())
+            (exchange.context or call).refuse(errors.internal())
 
     def _dispatch(self, call: Call) -> None:
         endpoint, identity = call.endpoint, call.identity
@@ -265,7 +266,8 @@ class Gateway:
                 exchange.on_resume = call.forward.resume
                 call.forward.start(replicas() if order is None else order)
 
-        affinity = key(parsed, identity.cache_salt) if model.affinity else None
+        choice = model.affinity and (len(model.replicas) > 1 or model.fallback is not None)
+        affinity = key(parsed, identity.cache_salt) if choice else None
 
         def replicas() -> list[Replica]:
             return self._replicas(model, endpoint, identity, affinity)
@@ -329,8 +331,12 @@ class Gateway:
         if fallback is not None and identity.grant.may_use_model(endpoint.name, fallback.name):
             models.append(fallback)
         pool = self._pool
-        usable = [replica for m in models for replica in pool.usable(m.replicas, affinity)]
-        return usable + [replica for m in models for replica in pool.doubtful(m.replicas)]
+        order: list[Replica] = []
+        for m in models:
+            order += pool.usable(m.replicas, affinity)
+        for m in models:
+            order += pool.doubtful(m.replicas)
+        return order
 
     def _queue_full(self, model: Model) -> ApiError:
         seconds = min(replica.engine.average for replica in model.replicas)
@@ -348,7 +354,10 @@ class Gateway:
 
         change_texts(parsed, collect)
         limit = self._config.guardrails.max_prompt_characters
-        if sum(len(part.text) for part in parts) > limit:
+        length = 0
+        for part in parts:
+            length += len(part.text)
+        if length > limit:
             raise errors.prompt_too_long(limit)
         try:
             masked = guard.incoming(parts)

@@ -275,7 +275,8 @@ class ServerConnection(asyncio.Protocol):
         self._in_flight = True
         self._deadline.clear()
         self._ignored_bytes = 0
-        exchange.body = b"".join(self._body)
+        body = self._body
+        exchange.body = body[0] if len(body) == 1 else b"".join(body)
         self._body = []
         if exchange.refusal is not None:
             self._application.request_refused(exchange, exchange.refusal)
