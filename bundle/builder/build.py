@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -41,8 +41,10 @@ class Options:
     verify: bool
 
 
-def load_locks(resolver: Resolver, folder: LockDir) -> tuple[HeaderLock, dict[str, PartLock]]:
-    """Return header and locks of all parts, in step with the spec.
+def load_locks(
+    resolver: Resolver, folder: LockDir, parts: Sequence[PartSpec]
+) -> tuple[HeaderLock, dict[str, PartLock]]:
+    """Return the header and the locks of ``parts``, in step with the spec.
 
     Raises:
         LockError: one is missing or belongs to an older spec.
@@ -51,7 +53,7 @@ def load_locks(resolver: Resolver, folder: LockDir) -> tuple[HeaderLock, dict[st
     if header is None:
         raise LockError(f"{folder.path(HEADER)} is missing: run 'python -m bundle.builder lock'")
     locks: dict[str, PartLock] = {}
-    for part in resolver.spec.parts:
+    for part in parts:
         if part.type in UNLOCKED_TYPES:
             continue
         lock = folder.read(part.name)
@@ -75,7 +77,7 @@ def needed_parts(resolver: Resolver, scopes: tuple[str, ...]) -> list[PartSpec]:
 def fetch_all(
     resolver: Resolver,
     locks: dict[str, PartLock],
-    scopes: tuple[str, ...],
+    parts: Sequence[PartSpec],
     *,
     relock_missing: bool = False,
 ) -> list[str]:
@@ -85,7 +87,7 @@ def fetch_all(
         GoneError: a debs part is no longer offered, and ``relock_missing`` is off.
     """
     renewed: list[str] = []
-    for part in needed_parts(resolver, scopes):
+    for part in parts:
         lock = locks.get(part.name)
         if lock is None:
             continue
@@ -138,8 +140,9 @@ def build(resolver: Resolver, folder: LockDir, options: Options, now: datetime) 
     Raises:
         BuilderError: the message says what and what to do; the former bundle stays in place.
     """
-    header, locks = load_locks(resolver, folder)
-    renewed = fetch_all(resolver, locks, options.scopes, relock_missing=options.relock_missing)
+    needed = needed_parts(resolver, options.scopes)
+    header, locks = load_locks(resolver, folder, needed)
+    renewed = fetch_all(resolver, locks, needed, relock_missing=options.relock_missing)
     header = effective_header(header, locks, renewed, options.serial)
     if header.expires <= now:
         header = _expired(header, resolver.spec.valid_days, options, now)

@@ -1,7 +1,8 @@
 """Read ``bundle/spec``: YAML, one file per concern, checked against ``spec.schema.json``.
 
-A file below ``spec/lab/`` holds lab-only parts; everything else is the product. A part names what
-is wanted; what it resolves to is the lock's business.
+A file below ``spec/lab/`` holds lab-only parts, one below ``spec/production/`` what only sites with
+GPUs and vendors' packages carry; everything else is in every bundle. A part names what is wanted;
+what it resolves to is the lock's business.
 """
 
 from __future__ import annotations
@@ -20,6 +21,12 @@ import yaml
 from bundle.builder.errors import SpecError
 
 BUILD_TYPE = "build-environment"  # used while building, never carried
+SCOPES: Mapping[str, tuple[str, ...]] = {
+    "product": ("product",),
+    "lab": ("product", "lab"),
+    "production": ("product", "production"),
+}
+"""Which parts a build of each scope carries."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +38,11 @@ class PartSpec:
     scope: str
     want: Mapping[str, Any]
     source: Path
+
+    @property
+    def manifest_scope(self) -> str:
+        """Return the scope an importer sees: it only tells lab parts from all others."""
+        return "lab" if self.scope == "lab" else "product"
 
     @property
     def carried(self) -> bool:
@@ -85,7 +97,7 @@ def validate(value: object, schema: Path) -> str | None:
 
 
 def load_spec(folder: Path, schema: Path) -> Spec:
-    """Read all ``*.yml`` of ``folder`` and ``folder/lab``.
+    """Read all ``*.yml`` of ``folder``, ``folder/lab`` and ``folder/production``.
 
     Raises:
         SpecError: unreadable file, unknown key, a name twice, or no ``bundle`` entry.
@@ -93,13 +105,14 @@ def load_spec(folder: Path, schema: Path) -> Spec:
     bundle: Mapping[str, Any] | None = None
     parts: dict[str, PartSpec] = {}
     files = [(path, "product") for path in sorted(folder.glob("*.yml"))]
-    files += [(path, "lab") for path in sorted(folder.glob("lab/*.yml"))]
+    for scope in ("lab", "production"):
+        files += [(path, scope) for path in sorted(folder.glob(f"{scope}/*.yml"))]
     if not files:
         raise SpecError(f"{folder} has no *.yml file: give the folder of the spec with --spec")
     for path, scope in files:
         data = _read(path, schema)
         if "bundle" in data:
-            if bundle is not None or scope == "lab":
+            if bundle is not None or scope != "product":
                 raise SpecError(f"{path}: 'bundle' may appear once, and only in the product part")
             bundle = data["bundle"]
         for entry in data.get("parts", []):
