@@ -8,10 +8,12 @@ site's own rules may forbid what it explains.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields
 from datetime import datetime
+from typing import Any
 
 from .documents import Fields, load_object
+from .verdict import words
 
 _LIMIT = 4 * 1024 * 1024
 _REASON = 20  # characters; shorter reasons have never explained anything
@@ -27,22 +29,21 @@ ALLOWABLE = (
 )
 """Rules with a harmless case that only a person can tell from a harmful one."""
 
-ALLOWED_LICENCES = frozenset(
+ALLOWED_LICENCES = words(
     """
-    0BSD Apache-2.0 Artistic-2.0 BSD-1-Clause BSD-2-Clause BSD-3-Clause BSD-3-Clause-Clear BSL-1.0
-    BlueOak-1.0.0 CC-BY-3.0 CC-BY-4.0 CC-BY-SA-4.0 CC-PDDC CC0-1.0 CNRI-Python HPND ICU ISC
-    LGPL-2.1-only LGPL-2.1-or-later LGPL-3.0-only LGPL-3.0-or-later Libpng MIT MIT-0 MIT-CMU
+    0BSD Apache-2.0 Artistic-2.0 BSD-1-Clause BSD-2-Clause BSD-3-Clause BSD-3-Clause-Clear
+    BSL-1.0 BlueOak-1.0.0 CC-BY-3.0 CC-BY-4.0 CC-BY-SA-4.0 CC-PDDC CC0-1.0 CNRI-Python HPND ICU
+    ISC LGPL-2.1-only LGPL-2.1-or-later LGPL-3.0-only LGPL-3.0-or-later Libpng MIT MIT-0 MIT-CMU
     MPL-2.0 NCSA OFL-1.1 OpenSSL PSF-2.0 Python-2.0 Unicode-3.0 Unlicense WTFPL X11 ZPL-2.1 Zlib
-    GPL-2.0-only GPL-2.0-or-later GPL-3.0-only GPL-3.0-or-later
-    LicenseRef-Debian-main
-    """.split()
+    GPL-2.0-only GPL-2.0-or-later GPL-3.0-only GPL-3.0-or-later LicenseRef-Debian-main
+    """
 )
 """SPDX identifiers a site takes unless its rules deny them: free licences whose terms a site that
 only uses (and does not sell) the software fulfils. ``LicenseRef-Debian-main`` is what Debian's
 archive carries in ``main``, reviewed there against the Debian Free Software Guidelines."""
 
 ALLOWED_EXCEPTIONS = frozenset(
-    "Classpath-exception-2.0 GCC-exception-3.1 LLVM-exception OpenSSL-exception".split()
+    ["Classpath-exception-2.0", "GCC-exception-3.1", "LLVM-exception", "OpenSSL-exception"]
 )
 
 
@@ -69,20 +70,21 @@ def parse_site_rules(raw: bytes) -> SiteRules:
     action = "Correct the site's rules file"
     data = load_object(raw, limit=_LIMIT, rule="rules", thing="site rules", action=action)
     source = Fields(data, "rules", "site rules", action)
-    rules = SiteRules()
-    known = {item.name: getattr(rules, item.name) for item in fields(SiteRules)}
+    defaults = {item.name: item.default for item in fields(SiteRules)}
+    values: dict[str, Any] = {}
     for key in data:
-        default = known.get(key)
+        default = defaults.get(key)
         if isinstance(default, frozenset):
-            rules = replace(rules, **{key: frozenset(source.texts(key))})
+            values[key] = frozenset(source.texts(key))
         elif isinstance(default, bool):
             if not isinstance(data[key], bool):
                 raise source.wrong(key, data[key], "true or false")
-            rules = replace(rules, **{key: data[key]})
+            values[key] = data[key]
         elif isinstance(default, int):
-            rules = replace(rules, **{key: source.integer(key)})
+            values[key] = source.integer(key)
         else:
-            raise source.wrong(key, data[key], "a key of " + ", ".join(sorted(known)))
+            raise source.wrong(key, data[key], "a key of " + ", ".join(sorted(defaults)))
+    rules = SiteRules(**values)
     unknown = rules.model_formats - {"safetensors", "gguf"}
     if unknown:
         raise source.wrong("model_formats", sorted(unknown), "of safetensors, gguf")

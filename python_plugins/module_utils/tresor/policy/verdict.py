@@ -53,6 +53,11 @@ class RefusalError(Exception):
         self.action = action
 
 
+def words(text: str) -> frozenset[str]:
+    """Return the words of a text as a set; for long allow-lists."""
+    return frozenset(text.split())
+
+
 def clean(value: object) -> str:
     """Return a value as one printable line: what a hostile file says must not forge a log."""
     text = value if isinstance(value, str) else repr(value)

@@ -172,9 +172,10 @@ def _record(
             raise RefusalError("wheels.record", file, f"row {row[:3]!r}", "Get it from its maker")
         found[row[0]] = row[1]
         # What is named but not there installs nothing.
-        if row[0] in sizes and row[0] not in unsigned:
-            if not _HASH.fullmatch(row[1]) or (row[2] and row[2] != str(sizes[row[0]])):
-                wrong.append(row[0])
+        if row[0] not in sizes or row[0] in unsigned:
+            continue
+        if not _HASH.fullmatch(row[1]) or (row[2] and row[2] != str(sizes[row[0]])):
+            wrong.append(row[0])
     extra = sorted(set(sizes) - set(found) - unsigned)
     if extra:
         raise RefusalError(

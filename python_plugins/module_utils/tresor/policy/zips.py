@@ -1,7 +1,8 @@
 """Strict look at a zip's structure: one reading for every unpacker.
 
 Installers differ in what they believe: the central directory at the end or the headers in front of
-each member. An archive that says the same in both, without gaps, prefixes or tails, has one meaning.
+each member. An archive that says the same in both, without gaps, prefixes or tails, has one
+meaning.
 """
 
 from __future__ import annotations
@@ -57,14 +58,14 @@ def open_strict(stream: BinaryIO, rule: str, thing: str) -> zipfile.ZipFile:
 
 
 def _directory_start(stream: BinaryIO, count: int, wrong: _Wrong) -> int:
-    size = stream.seek(0, os.SEEK_END)
+    size: int = stream.seek(0, os.SEEK_END)
     if size < _END.size:
         raise wrong("too short")
     stream.seek(size - _END.size)
     magic, disk, first, here, total, length, offset, comment = _END.unpack(stream.read(_END.size))
     if magic != b"PK\5\6" or comment or disk or first:
         raise wrong("bytes after the archive, a comment, or several volumes")
-    end = size - _END.size
+    end: int = size - _END.size
     if 0xFFFF in (here, total) or 0xFFFFFFFF in (length, offset):
         stream.seek(end - _LOCATOR64.size)
         mark, _, place, _ = _LOCATOR64.unpack(stream.read(_LOCATOR64.size))
@@ -97,7 +98,9 @@ def _end_of(stream: BinaryIO, member: zipfile.ZipInfo, wrong: _Wrong) -> int:
     streamed = bool(flags & 8)
     if not streamed and packed not in (member.compress_size, 0xFFFFFFFF):
         raise wrong(f"header and directory disagree on the size of {member.filename!r}")
-    end = member.header_offset + _LOCAL.size + name_length + extra_length + member.compress_size
+    end: int = (
+        member.header_offset + _LOCAL.size + name_length + extra_length + member.compress_size
+    )
     if not streamed:
         return end
     stream.seek(end)
