@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from datetime import datetime
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any
 
-from bundle.builder import debs
+from bundle.builder import debs, evidence, gates
 from bundle.builder.assemble import Built, assemble, manifest
 from bundle.builder.content import Maker, PartContent
 from bundle.builder.errors import GoneError, LockError, SpecError
@@ -16,6 +18,7 @@ from bundle.builder.lock import HEADER, HeaderLock, LockDir, PartLock, next_head
 from bundle.builder.progress import Progress, say
 from bundle.builder.resolver import UNLOCKED_TYPES, Resolver, order
 from bundle.builder.spec import PartSpec
+from tresor.policy.rules import SiteRules
 
 IMPORTER = "importer"  # name of the build environment whose wheels travel in the importer
 
@@ -30,6 +33,7 @@ class Options:
         scopes: parts of which scopes are carried.
         relock_missing: resolve a debs part afresh when the mirror has moved on.
         serial: overrides the lock's serial number.
+        outside: evidence from outside the spec.
         verify: read every content again.
     """
 
@@ -39,6 +43,7 @@ class Options:
     relock_missing: bool
     serial: int | None
     verify: bool
+    outside: evidence.Outside = field(default_factory=evidence.Outside)
 
 
 def load_locks(
@@ -144,8 +149,12 @@ def build(resolver: Resolver, folder: LockDir, options: Options, now: datetime) 
     header, locks = load_locks(resolver, folder, needed)
     renewed = fetch_all(resolver, locks, needed, relock_missing=options.relock_missing)
     header = effective_header(header, locks, renewed, options.serial)
+    policy = resolver.spec.policy(options.scopes)
     if header.expires <= now:
         header = _expired(header, resolver.spec.valid_days, options, now)
+    elif options.relock_missing and _waivers_ended(policy, header, now):
+        say("RELOCKED for this build only: a waiver of the spec ended, the bundle gets a new date")
+        header = _fresh(header, resolver.spec.valid_days, now)
     carried = [
         part for part in resolver.spec.parts if part.carried and part.scope in options.scopes
     ]
@@ -157,7 +166,11 @@ def build(resolver: Resolver, folder: LockDir, options: Options, now: datetime) 
         for part in carried:
             contents.append(maker.make(part))
             progress.add()
+    store = resolver.store
+    contents += evidence.make(header, contents, locks, policy, store, options.outside)
     raw = manifest(header, resolver.spec.audience, contents)
+    verdicts = gates.judge(raw, store, SiteRules(), now, None)
+    gates.require(verdicts)
     built = assemble(
         raw,
         contents,
@@ -168,6 +181,8 @@ def build(resolver: Resolver, folder: LockDir, options: Options, now: datetime) 
         verify=options.verify,
     )
     _write_effective(options.out / "lock", folder, header, locks)
+    rows = [item.as_json() for item in verdicts]
+    (options.out / "gates.json").write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
     return built
 
 
@@ -178,6 +193,19 @@ def _expired(header: HeaderLock, valid_days: int, options: Options, now: datetim
             "bundle: run 'python -m bundle.builder lock --upgrade', or build with --relock-missing"
         )
     say(f"RELOCKED for this build only: the header expired at {header.expires:%Y-%m-%d}")
+    return _fresh(header, valid_days, now)
+
+
+def _waivers_ended(
+    policy: Mapping[str, Sequence[Mapping[str, Any]]], header: HeaderLock, now: datetime
+) -> bool:
+    return any(
+        header.created + timedelta(days=row["valid_days"]) <= now
+        for row in policy.get("waivers", [])
+    )
+
+
+def _fresh(header: HeaderLock, valid_days: int, now: datetime) -> HeaderLock:
     fresh = next_header(None, now, valid_days)
     return replace(fresh, id=f"{header.id.partition('+')[0]}+relock", serial=header.serial)
 

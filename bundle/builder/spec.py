@@ -20,6 +20,8 @@ import yaml
 
 from bundle.builder.errors import SpecError
 
+# The same safe loader, in C where PyYAML was built with it.
+_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 BUILD_TYPE = "build-environment"  # used while building, never carried
 SCOPES: Mapping[str, tuple[str, ...]] = {
     "product": ("product",),
@@ -57,6 +59,16 @@ class Spec:
     audience: Mapping[str, Any]
     valid_days: int
     parts: tuple[PartSpec, ...]
+    policies: tuple[tuple[str, Mapping[str, Any]], ...] = ()
+
+    def policy(self, scopes: tuple[str, ...]) -> dict[str, list[Mapping[str, Any]]]:
+        """Return what the people behind the spec declared for a build of these scopes."""
+        merged: dict[str, list[Mapping[str, Any]]] = {}
+        for scope, policy in self.policies:
+            if scope in scopes:
+                for key, rows in policy.items():
+                    merged.setdefault(key, []).extend(rows)
+        return merged
 
     def part(self, name: str) -> PartSpec:
         """Return the part called ``name``.
@@ -104,6 +116,7 @@ def load_spec(folder: Path, schema: Path) -> Spec:
     """
     bundle: Mapping[str, Any] | None = None
     parts: dict[str, PartSpec] = {}
+    policies: list[tuple[str, Mapping[str, Any]]] = []
     files = [(path, "product") for path in sorted(folder.glob("*.yml"))]
     for scope in ("lab", "production"):
         files += [(path, scope) for path in sorted(folder.glob(f"{scope}/*.yml"))]
@@ -115,6 +128,8 @@ def load_spec(folder: Path, schema: Path) -> Spec:
             if bundle is not None or scope != "product":
                 raise SpecError(f"{path}: 'bundle' may appear once, and only in the product part")
             bundle = data["bundle"]
+        if "policy" in data:
+            policies.append((scope, data["policy"]))
         for entry in data.get("parts", []):
             name = entry["name"]
             if name in parts:
@@ -123,12 +138,12 @@ def load_spec(folder: Path, schema: Path) -> Spec:
     if bundle is None:
         raise SpecError(f"{folder}: no file has the top-level key 'bundle' (audience, valid_days)")
     ordered = tuple(parts[name] for name in sorted(parts))
-    return Spec(bundle["audience"], bundle["valid_days"], ordered)
+    return Spec(bundle["audience"], bundle["valid_days"], ordered, tuple(policies))
 
 
 def _read(path: Path, schema: Path) -> Mapping[str, Any]:
     try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+        data = yaml.load(path.read_text(encoding="utf-8"), Loader=_LOADER)  # noqa: S506
     except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
         raise SpecError(f"{path}: cannot be read as YAML: {error}") from error
     wrong = validate(data, schema)

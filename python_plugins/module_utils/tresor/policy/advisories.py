@@ -113,6 +113,17 @@ def match(
                 )
 
 
+def packages_of(record: Mapping[str, object]) -> set[tuple[str, str, str]]:
+    """Return the packages a record speaks about.
+
+    Raises:
+        RefusalError: the record is malformed.
+    """
+    source = Fields(record, _RULE, f"{FILE} {record.get('id')}", _ACTION)
+    found = (_package(affected) for affected in source.children("affected"))
+    return {key for key in found if key is not None}
+
+
 def _package(affected: Fields) -> tuple[str, str, str] | None:
     package = affected.child("package")
     url = package.optional("purl")
