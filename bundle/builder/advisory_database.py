@@ -1,7 +1,7 @@
 """A carried copy of an advisory database (OSV records) and the report made with it.
 
-The database is a folder of OSV JSON records, any depth, as ``osv.dev`` and its mirrors hand them out
-by ecosystem. Its date is that of its newest record.
+The database is a folder of OSV JSON records, any depth, as OSV and its mirrors hand them out by
+ecosystem. Its date is that of its newest record.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def load(folder: Path) -> Database:
         try:
             record = json.loads(raw)
             changed = datetime.fromisoformat(record["modified"])
-            record["id"], record["affected"]  # noqa: B018 - both must be there
+            record["id"], record["affected"]
         except (ValueError, KeyError, TypeError) as error:
             raise BuilderError(f"{path}: no OSV record ({error!r}): remove it") from error
         digest.update(hashlib.sha256(raw).digest())
@@ -100,9 +100,7 @@ def news(bill: bytes, database: Database) -> bytes:
     """
     components = sbom.parse(bill)
     packages = {purl.parse(item.purl).package for item in components}
-    records = [
-        record for record in database.records if packages & advisories.packages_of(record)
-    ]
+    records = [record for record in database.records if packages & advisories.packages_of(record)]
     return dump_canonical(
         {
             "schema": "advisories/v1",
@@ -117,7 +115,9 @@ def news(bill: bytes, database: Database) -> bytes:
 def _plain(record: dict[str, Any]) -> dict[str, Any]:
     """Keep what matching needs; free text and scores as decimals stay behind."""
     specific = record.get("database_specific") or {}
-    kept = {key: record[key] for key in ("id", "modified", "published", "withdrawn") if key in record}
+    kept: dict[str, Any] = {
+        key: record[key] for key in ("id", "modified", "published", "withdrawn") if key in record
+    }
     kept["affected"] = [
         {key: row[key] for key in ("package", "versions", "ranges") if key in row}
         for row in record["affected"]

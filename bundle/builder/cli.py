@@ -107,9 +107,7 @@ def _dispatch(args: argparse.Namespace, context: Context) -> int:
 def _work(args: argparse.Namespace, resolver: Resolver, folder: LockDir) -> int:
     scopes_wanted = SCOPES[args.scope]
     if args.command == "lock":
-        changed = lock_all(
-            resolver, folder, scopes_wanted, only=args.part, upgrade=args.upgrade
-        )
+        changed = lock_all(resolver, folder, scopes_wanted, only=args.part, upgrade=args.upgrade)
         say(f"changed locks: {', '.join(changed)}" if changed else "every lock is current")
         return 0
     if args.command == "fetch":

@@ -1,4 +1,4 @@
-"""Components of the bill of materials: what each part carries, by package, with licence and digest."""
+"""Components of the bill of materials: what each part carries, with licence and digest."""
 
 from __future__ import annotations
 
@@ -18,6 +18,16 @@ from tresor.policy.verdict import RefusalError
 OWN_LICENCE = "Apache-2.0"
 _OWN = "tresor"
 Row = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """What a component is called; ``licence`` as the package states it, maybe empty."""
+
+    url: str
+    name: str
+    version: str
+    licence: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +82,9 @@ def describe(source: Source) -> list[dict[str, Any]]:
         try:
             component = makers[kind](source, row)
         except RefusalError as error:
-            raise BuilderError(f"{error.thing}: {error.seen} ({error.rule}). {error.action}") from error
+            raise BuilderError(
+                f"{error.thing}: {error.seen} ({error.rule}). {error.action}"
+            ) from error
         if component is None:
             made.append(row)
         else:
@@ -82,17 +94,22 @@ def describe(source: Source) -> list[dict[str, Any]]:
     return found
 
 
-def _package(
-    source: Source, row: Row, url: str, name: str, version: str, licence: str
-) -> dict[str, Any]:
+def _described(source: Source, identity: Identity) -> dict[str, Any]:
+    decided = source.decisions.get(identity.url.partition("@")[0], identity.licence)
+    return {
+        "name": identity.name,
+        "version": identity.version,
+        "purl": identity.url,
+        "licenses": [{"expression": decided}] if decided else [],
+    }
+
+
+def _package(source: Source, row: Row, identity: Identity) -> dict[str, Any]:
     return {
         "type": "library",
         "bom-ref": f"{source.name}/{row['path']}",
-        "name": name,
-        "version": version,
-        "purl": url,
+        **_described(source, identity),
         "hashes": _hashes(row),
-        "licenses": _licences(source, url, licence),
         "properties": [_place(source, row)],
     }
 
@@ -105,11 +122,6 @@ def _place(source: Source, row: Row) -> dict[str, str]:
     return {"name": sbom.PLACE, "value": f"{source.name}/{row['path']}"}
 
 
-def _licences(source: Source, url: str, licence: str) -> list[dict[str, str]]:
-    decided = source.decisions.get(url.partition("@")[0], licence)
-    return [{"expression": decided}] if decided else []
-
-
 def _wheel(source: Source, row: Row) -> dict[str, Any] | None:
     if not row["path"].endswith(".whl"):
         return None
@@ -117,7 +129,7 @@ def _wheel(source: Source, row: Row) -> dict[str, Any] | None:
         facts = wheels.inspect(stream, row["path"])
     url = purl.make("pypi", facts.name, facts.version)
     licence = from_hints(facts.licence, facts.licence_hints)
-    return _package(source, row, url, facts.name, facts.version, licence)
+    return _package(source, row, Identity(url, facts.name, facts.version, licence))
 
 
 def _deb(source: Source, row: Row) -> dict[str, Any] | None:
@@ -128,13 +140,11 @@ def _deb(source: Source, row: Row) -> dict[str, Any] | None:
     file = row["path"].removeprefix("pool/")
     locked = [item for item in source.lock.files if item.file == file] if source.lock else []
     origin = str(locked[0].extra.get("source", "debian")) if locked else "unknown"
-    url = purl.make(
-        "deb", facts.name, facts.version, namespace=origin, arch=facts.architecture
-    )
+    url = purl.make("deb", facts.name, facts.version, namespace=origin, arch=facts.architecture)
     # Debian's archive reviewed what it carries in main; contrib and non-free say so in the section.
     main = origin == "debian" and "/" not in facts.section
     licence = "LicenseRef-Debian-main" if main else ""
-    return _package(source, row, url, facts.name, facts.version, licence)
+    return _package(source, row, Identity(url, facts.name, facts.version, licence))
 
 
 def _npm(source: Source, row: Row) -> dict[str, Any] | None:
@@ -144,7 +154,8 @@ def _npm(source: Source, row: Row) -> dict[str, Any] | None:
         facts = npm.inspect(stream, row["path"])
     namespace, _, name = facts.name.rpartition("/")
     url = purl.make("npm", name, facts.version, namespace=namespace)
-    return _package(source, row, url, facts.name, facts.version, from_hints(facts.licence, ()))
+    licence = from_hints(facts.licence, ())
+    return _package(source, row, Identity(url, facts.name, facts.version, licence))
 
 
 def _binary(source: Source, row: Row) -> dict[str, Any]:
@@ -153,7 +164,7 @@ def _binary(source: Source, row: Row) -> dict[str, Any]:
         raise BuilderError(f"{source.name}/{row['path']} is not in the part's lock")
     url = purl.make("generic", locked[0].name, locked[0].version)
     licence = str(locked[0].extra.get("licence", ""))
-    return _package(source, row, url, locked[0].name, locked[0].version, licence)
+    return _package(source, row, Identity(url, locked[0].name, locked[0].version, licence))
 
 
 def _files(source: Source, rows: Sequence[Row]) -> list[dict[str, Any]]:
@@ -169,16 +180,11 @@ def _files(source: Source, rows: Sequence[Row]) -> list[dict[str, Any]]:
     ]
 
 
-def _owner(
-    source: Source, rows: Sequence[Row], kind: str, url: str, name: str, version: str, licence: str
-) -> dict[str, Any]:
+def _owner(source: Source, rows: Sequence[Row], kind: str, identity: Identity) -> dict[str, Any]:
     return {
         "type": kind,
-        "bom-ref": url,
-        "name": name,
-        "version": version,
-        "purl": url,
-        "licenses": _licences(source, url, licence),
+        "bom-ref": identity.url,
+        **_described(source, identity),
         "components": _files(source, rows),
     }
 
@@ -186,7 +192,7 @@ def _owner(
 def _own(source: Source, rows: Sequence[Row], kind: str, name: str) -> dict[str, Any]:
     namespace = "" if name == _OWN else _OWN
     url = purl.make("generic", name, source.release, namespace=namespace)
-    return _owner(source, rows, kind, url, name, source.release, OWN_LICENCE)
+    return _owner(source, rows, kind, Identity(url, name, source.release, OWN_LICENCE))
 
 
 def _collections(source: Source, rows: Sequence[Row]) -> list[dict[str, Any]]:
@@ -202,7 +208,9 @@ def _collections(source: Source, rows: Sequence[Row]) -> list[dict[str, Any]]:
         url = purl.make("generic", name, info["version"], namespace="ansible-collection")
         # A collection lists every licence of its files: all apply.
         licence = " AND ".join(dict.fromkeys(info.get("license") or []))
-        found.append(_owner(source, members, "library", url, name, info["version"], licence))
+        found.append(
+            _owner(source, members, "library", Identity(url, name, info["version"], licence))
+        )
     return found
 
 
@@ -216,9 +224,8 @@ def _model(source: Source, rows: Sequence[Row]) -> dict[str, Any]:
         if repository
         else purl.make("generic", name, revision)
     )
-    component = _owner(
-        source, rows, "machine-learning-model", url, name, revision, str(model["license"])
-    )
+    identity = Identity(url, name, revision, str(model["license"]))
+    component = _owner(source, rows, "machine-learning-model", identity)
     config = [row for row in rows if row["path"] == "config.json"]
     raw = source.store.path(config[0]["sha256"]).read_bytes() if config else b"{}"
     architecture, family = models.describe(raw)
@@ -245,5 +252,3 @@ def key(source: Source, code: str) -> str:
         code,
     ]
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
-
-

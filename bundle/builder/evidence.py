@@ -9,7 +9,7 @@ import hashlib
 import json
 import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -30,8 +30,9 @@ VEX_PART = "policy-vex"
 
 @dataclass(frozen=True, slots=True)
 class Outside:
-    """Evidence from outside the spec: an advisory database, statements, a malware scan."""
+    """Evidence that people give: the spec's policy, a database, statements, a malware scan."""
 
+    policy: Mapping[str, Sequence[Mapping[str, Any]]] = field(default_factory=dict)
     database: Database | None = None
     vex: Path | None = None
     scan: bytes | None = None
@@ -41,11 +42,11 @@ def make(
     header: HeaderLock,
     contents: Sequence[PartContent],
     locks: Mapping[str, PartLock],
-    policy: Mapping[str, Sequence[Mapping[str, Any]]],
     store: BlobStore,
     outside: Outside,
 ) -> list[PartContent]:
     """Return the evidence parts over ``contents``."""
+    policy = outside.policy
     bill = bill_of_materials(header, contents, locks, policy, store)
     raw = dump_canonical(bill)
     files = {
@@ -78,7 +79,9 @@ def bill_of_materials(
 ) -> dict[str, Any]:
     """Return the CycloneDX 1.6 document; the same contents give the same bytes."""
     decisions = {
-        package: row["licence"] for row in policy.get("decisions", []) for package in row["packages"]
+        package: row["licence"]
+        for row in policy.get("decisions", [])
+        for package in row["packages"]
     }
     code = code_digest(Path(__file__).parent) + code_digest(Path(sbom.__file__).parent)
     found: list[dict[str, Any]] = []

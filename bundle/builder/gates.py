@@ -27,7 +27,11 @@ _SHOWN = 12
 
 
 def judge(
-    raw: bytes, store: BlobStore, site_rules: rules.SiteRules, now: datetime, advisory_of: bytes | None
+    raw: bytes,
+    store: BlobStore,
+    site_rules: rules.SiteRules,
+    now: datetime,
+    advisory_of: bytes | None,
 ) -> list[Verdict]:
     """Run the gates over a manifest whose contents are in the cache.
 
@@ -54,18 +58,25 @@ def judge(
         manifest, store.path, manifest.audience.site, now, site_rules, installed=advisory_of
     )
     try:
-        declared = evaluate.declarations(view)
+        declared = evaluate.declarations(view)  # tells for which site the spec has waivers
     except RefusalError as error:
         raise PolicyError(f"policy of the spec: {error.seen}. {error.action}") from error
     sites = sorted({waiver.site for waiver in declared.waivers}) or [manifest.audience.site]
     view = BundleView(
-        manifest, store.path, sites[0], now, site_rules, declared, installed=advisory_of
+        manifest,
+        store.path,
+        sites[0],
+        now,
+        site_rules,
+        declared,
+        read_declared=False,
+        installed=advisory_of,
     )
 
-    def remember(
-        gate: str, part: Part, compute: Callable[[], list[Verdict]]
-    ) -> list[Verdict]:
-        pins = [item.template_sha256 for item in manifest.models if part.name == f"model-{item.name}"]
+    def remember(gate: str, part: Part, compute: Callable[[], list[Verdict]]) -> list[Verdict]:
+        pins = [
+            item.template_sha256 for item in manifest.models if part.name == f"model-{item.name}"
+        ]
         place = _place(store, gate, f"{context} {part!r} {pins} {_sorted(declared)}")
         found = _recall(place)
         if found is None:

@@ -65,7 +65,9 @@ def from_hints(expression: str, hints: Sequence[str]) -> str:
         }
     )
     # Several classifiers: whether all or any apply is not said, so all do.
-    return " AND ".join(f"({item})" if " OR " in item and found[1:] else item for item in found if item)
+    return " AND ".join(
+        f"({item})" if " OR " in item and found[1:] else item for item in found if item
+    )
 
 
 def is_expression(text: str) -> bool:

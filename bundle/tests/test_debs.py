@@ -202,7 +202,9 @@ def test_relock_missing_resolves_afresh_and_says_so(
     locks = locked_site(site, mirror, monkeypatch)
     raw, _ = mirror.packages.pop(("proxy", "1"))
     mirror.packages[("proxy", "2")] = (raw + b" fixed", "libproxy (= 1)")
-    renewed = fetch_all(site.resolver(), locks, needed_parts(site.resolver(), ("product",)), relock_missing=True)
+    renewed = fetch_all(
+        site.resolver(), locks, needed_parts(site.resolver(), ("product",)), relock_missing=True
+    )
     assert renewed == ["debs-debian-12"]
     assert names(locks["debs-debian-12"]) == ["libproxy 1", "proxy 2"]
     assert "RELOCKED for this build only" in capsys.readouterr().err
@@ -223,7 +225,9 @@ def test_newer_release_files_alone_keep_the_packages(
     mirror.packages[("proxy", "2")] = (b"proxy 2", "")
     with pytest.raises(GoneError, match="release file of bookworm"):
         fetch_all(site.resolver(), locks, needed_parts(site.resolver(), ("product",)))
-    renewed = fetch_all(site.resolver(), locks, needed_parts(site.resolver(), ("product",)), relock_missing=True)
+    renewed = fetch_all(
+        site.resolver(), locks, needed_parts(site.resolver(), ("product",)), relock_missing=True
+    )
     assert renewed == ["debs-debian-12"]
     assert locks["debs-debian-12"].files == before.files
     assert locks["debs-debian-12"].details["evidence"] != before.details["evidence"]

@@ -12,6 +12,7 @@ import io
 import lzma
 import re
 import tarfile
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import BinaryIO
@@ -146,7 +147,7 @@ def _unpack(raw: bytes, name: str, file: str) -> bytes:
             result = raw
         else:
             raise wrong(f"{name} cannot be read here: only xz, gz and plain archives can")
-    except (lzma.LZMAError, OSError, EOFError) as error:
+    except (lzma.LZMAError, zlib.error, OSError, EOFError) as error:
         raise wrong(f"{name}: {error}") from error
     if len(result) >= limit:
         raise wrong(f"{name} unpacks to more than {limit} bytes")

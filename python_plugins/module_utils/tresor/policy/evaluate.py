@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
 
 from ..bundle.errors import BundleError
 from ..bundle.manifest import Part
@@ -51,7 +52,7 @@ def declarations(view: BundleView) -> Declarations:
 
 
 def evaluate(view: BundleView, remember: Remember | None = None) -> list[Verdict]:
-    """Run all gates; ``view.declared`` must be set (see :func:`declarations`).
+    """Run all gates.
 
     Args:
         view: the bundle, all contents verified and on our disk.
@@ -62,6 +63,11 @@ def evaluate(view: BundleView, remember: Remember | None = None) -> list[Verdict
         Verdicts; :func:`refusals` tells which stop the bundle.
     """
     found: list[Verdict] = []
+    if view.read_declared:
+        try:
+            view = replace(view, declared=declarations(view), read_declared=False)
+        except RefusalError as error:
+            return [refusal(error)]
     for part in view.manifest.parts:
         if part.type not in _KNOWN_TYPES:
             found.append(
@@ -80,12 +86,16 @@ def evaluate(view: BundleView, remember: Remember | None = None) -> list[Verdict
             def compute(
                 part: Part = part, gate: PartGate = part_gate, name: str = name
             ) -> list[Verdict]:
-                return _run(name, gate(view, part))
+                return _run(name, lambda: gate(view, part))
 
             verdicts += remember(name, part, compute) if remember else compute()
         found += _ended(name, verdicts, f"{len(view.parts(part_type))} part(s)")
     for name, bundle_gate in BUNDLE_GATES.items():
-        found += _ended(name, _run(name, bundle_gate(view)), "the bundle")
+
+        def start(gate: BundleGate = bundle_gate) -> Iterator[Verdict]:
+            return gate(view)
+
+        found += _ended(name, _run(name, start), "the bundle")
     return found
 
 
@@ -94,17 +104,17 @@ def refusals(verdicts: Iterable[Verdict]) -> list[Verdict]:
     return blocking(verdicts, GATES)
 
 
-def _run(name: str, verdicts: Iterator[Verdict]) -> list[Verdict]:
+def _run(name: str, start: Callable[[], Iterator[Verdict]]) -> list[Verdict]:
     """Collect a gate's verdicts; whatever goes wrong inside is a refusal."""
     found: list[Verdict] = []
     try:
-        for item in verdicts:
+        for item in start():
             found.append(item)
     except RefusalError as error:
         found.append(refusal(error))
     except BundleError as error:
         found.append(verdict(f"{name}.form", REFUSE, error.path or name, str(error)))
-    except (OSError, ValueError, LookupError, TypeError, RecursionError, MemoryError) as error:
+    except Exception as error:
         found.append(
             verdict(
                 f"{name}.error",

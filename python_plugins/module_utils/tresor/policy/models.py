@@ -68,7 +68,7 @@ _CODE_KEYS = words(
     """
 )
 _REMOTE_CLASS = re.compile(r"[\w.-]+/[\w.-]+--[\w.]+|[\w.-]+--\w+\.[\w.]+")
-_VOCABULARIES = ("tokenizer.json", "vocab.json", "added_tokens.json", "tekken.json")
+VOCABULARIES = ("tokenizer.json", "vocab.json", "added_tokens.json", "tekken.json")
 _MODULES_PREFIX = "sentence_transformers."
 _TEMPLATE_FILES = re.compile(r"(additional_chat_templates/.*|chat_template)\.jinja")
 _REMOVE = "Remove it; a model that needs code comes as a wheel, reviewed and locked like all others"
@@ -132,7 +132,7 @@ def _file(
         value = load(
             view.read(entry, limit, "models.json"), limit=limit, rule="models", thing=where
         )
-        check_keys(value, where, vocabulary=entry.path in _VOCABULARIES)
+        check_keys(value, where, vocabulary=entry.path in VOCABULARIES)
         _special(entry.path, value, where, found)
     elif _TEMPLATE_FILES.fullmatch(entry.path):
         _template(_text(view, entry, where), where, found)

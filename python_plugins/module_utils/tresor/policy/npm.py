@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gzip
 import re
 import tarfile
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import BinaryIO
@@ -51,7 +53,8 @@ def inspect(stream: BinaryIO, file: str) -> NpmFacts:
     names: set[str] = set()
     size = 0
     try:
-        with tarfile.open(fileobj=stream, mode="r|gz") as archive:
+        packed = gzip.GzipFile(fileobj=stream)
+        with tarfile.open(fileobj=packed, mode="r|") as archive:
             for member in archive:
                 size += member.size
                 parts = member.name.rstrip("/").split("/")
@@ -71,7 +74,11 @@ def inspect(stream: BinaryIO, file: str) -> NpmFacts:
                         raise wrong("has two package.json")
                     content = archive.extractfile(member)
                     text = content.read(_MAX_JSON) if content else b""
-    except (tarfile.TarError, OSError, EOFError) as error:
+        while rest := packed.read(1024 * 1024):  # to the checksum at the end
+            size += len(rest)
+            if rest.strip(b"\0") or size > _MAX_UNPACKED:
+                raise wrong("bytes after the archive")
+    except (tarfile.TarError, OSError, EOFError, zlib.error) as error:
         raise wrong(f"not a tarball: {error}") from error
     data = load_object(text, limit=_MAX_JSON, rule="npm", thing=file, action=_GET)
     source = Fields(data, "npm", file, _GET)

@@ -53,8 +53,10 @@ def check(stream: BinaryIO, size: int, where: str) -> tuple[str, ...]:
     if start[:4] == b"PK\3\4":
         raise wrong("begins like a zip")
     raw = stream.read(length)
-    if len(raw) != length or raw[:1] != b"{":
-        raise wrong("header is cut off or does not begin with '{'")
+    # Loaders pad the header with spaces up to a multiple of 8; nothing else may stand around it.
+    raw = raw.rstrip(b" ")
+    if raw[:1] != b"{" or raw[-1:] != b"}":
+        raise wrong("header is cut off, or something stands before or after its braces")
     header = _parse(raw, where)
     spans: list[tuple[int, int]] = []
     for name, tensor in header.items():
@@ -94,9 +96,8 @@ def _parse(raw: bytes, where: str) -> dict[str, object]:
         return int(text)
 
     try:
-        # Loaders pad the header with spaces up to a multiple of 8; nothing else may follow.
         value = json.loads(
-            raw.rstrip(b" ").decode("utf-8"),
+            raw.decode("utf-8"),
             object_pairs_hook=unique,
             parse_float=number,
             parse_constant=number,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cmp_to_key
 from typing import Any
 
@@ -115,7 +115,7 @@ def _rank(char: str) -> int:
     return ord(char) if char.isalpha() else ord(char) + 256
 
 
-def in_range(version: str, events: Sequence[dict[str, object]], key: Key) -> bool:
+def in_range(version: str, events: Sequence[Mapping[str, object]], key: Key) -> bool:
     """Tell whether a version lies in an OSV range: after an ``introduced``, before its end.
 
     Raises:

@@ -28,6 +28,7 @@ class BundleView:
         now: the present time, UTC; never before the store's time floor.
         rules: the site's rules.
         declared: what the bundle's people declared.
+        read_declared: take ``declared`` from the bundle itself.
         installed: SBOM of the active release; an advisory bundle is judged against it.
         scan: report of a malware scan made on this machine.
     """
@@ -38,6 +39,7 @@ class BundleView:
     now: datetime
     rules: SiteRules = field(default_factory=SiteRules)
     declared: Declarations = field(default_factory=Declarations)
+    read_declared: bool = True
     installed: bytes | None = None
     scan: bytes | None = None
 

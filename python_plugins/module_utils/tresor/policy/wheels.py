@@ -10,6 +10,8 @@ import configparser
 import csv
 import io
 import re
+import zipfile
+import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from email.parser import HeaderParser
@@ -92,7 +94,15 @@ def inspect(stream: BinaryIO, file: str) -> WheelFacts:
             raise RefusalError("wheels.metadata", file, f"{path} is too large", "Remove the wheel")
         try:
             return archive.read(path).decode("utf-8")
-        except (KeyError, UnicodeDecodeError, ValueError, OSError) as error:
+        except (
+            KeyError,
+            ValueError,
+            OSError,
+            EOFError,
+            RuntimeError,
+            zipfile.BadZipFile,
+            zlib.error,
+        ) as error:
             raise RefusalError(
                 "wheels.metadata", file, f"{path} cannot be read: {error}", "Remove the wheel"
             ) from error
