@@ -73,6 +73,17 @@ def test_active_parameters_count_the_chosen_experts_only(name: str) -> None:
     assert describe(name).active_parameters == pytest.approx(ACTIVE[name], rel=0.03)
 
 
+def test_embedding_models_of_decoders_have_no_output_head() -> None:
+    # Parameters of the published checkpoints, which hold no head either.
+    assert describe("Qwen/Qwen3-Embedding-8B").parameters == pytest.approx(7_567_295_488, rel=1e-3)
+    assert describe("Qwen/Qwen3-Embedding-4B").parameters == pytest.approx(4_021_774_336, rel=1e-3)
+    assert describe("Qwen/Qwen3-Embedding-0.6B").parameters == pytest.approx(595_776_512, rel=1e-3)
+    assert describe("Qwen/Qwen3-Embedding-8B").pooling
+    assert describe("Alibaba-NLP/gte-Qwen2-7B-instruct").pooling
+    # A reranker answers with the probability of a token, so it keeps its head.
+    assert not describe("Qwen/Qwen3-Reranker-8B").pooling
+
+
 def test_head_dim_comes_from_the_config() -> None:
     shape = describe("Qwen/Qwen3-0.6B")
     assert shape.head_dim == 128
