@@ -117,12 +117,12 @@ def _bars(report: Mapping[str, Any]) -> str:
     for bar in report["gpus"]:
         engines = list(dict.fromkeys(part["instance"] for part in bar["parts"]))
         taken = sum(part["gib"] for part in bar["parts"])
-        total = bar["total_gib"]
+        there = f"{bar['total_gib']:.1f}" if bar["total_gib"] else "&ndash;"
         cells = [
             *(_cell(value) for value in (bar["host"], bar["gpu"])),
             f'<td class="w">{_text(bar["kind"])}</td>',
             _cell(engines),
-            f'<td class="n">{taken:.1f} / {_text(total and round(total, 1))}</td>',
+            f'<td class="n">{taken:.1f} / {there}</td>',
             f"<td>{memory_bar(bar)}</td>",
         ]
         rows.append(f"<tr>{''.join(cells)}</tr>")
