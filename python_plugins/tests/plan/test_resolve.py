@@ -129,3 +129,33 @@ def test_access_names_models_not_aliases(tmp_path: Path) -> None:
     rules = resolve(load_inventory(lab, SCHEMAS))["tresor_plan"]["access"]
 
     assert rules[0]["models"] == ["smollm2-135m-instruct"]
+
+
+def test_gpus_of_a_host_are_those_that_the_placement_counted_with() -> None:
+    hosts = plan_of("production")["tresor_plan"]["hosts"]
+
+    assert hosts["gpu1"]["gpus"] == {
+        "card": "H100 SXM 80GB",
+        "count": 8,
+        "domains": [[0, 1, 2, 3, 4, 5, 6, 7]],
+        "total_gib": 79.18,
+    }
+    assert hosts["gpu3"]["gpus"]["domains"] == [[0], [1]]
+    assert hosts["gateway1"]["gpus"] is None
+
+
+def test_host_of_cpu_engines_has_no_gpus_in_the_plan_even_if_they_are_stated(
+    tmp_path: Path,
+) -> None:
+    import shutil
+
+    lab = Path(shutil.copytree(ROOT / "inventories/lab", tmp_path / "lab"))
+    hosts = lab / "hosts.yml"
+    hosts.write_text(
+        hosts.read_text(encoding="utf-8").replace(
+            "{memory_gib: 12}", "{memory_gib: 12, gpu: L4 24GB, gpus: 1}"
+        ),
+        encoding="utf-8",
+    )
+
+    assert resolve(load_inventory(lab, SCHEMAS))["tresor_plan"]["hosts"]["gpu1"]["gpus"] is None
