@@ -2,10 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 from ..placement.site import Capacity
 from ..sizing.gpu import find
+from ..sizing.gpu.gpu import Gpu
+
+_FABRICS: Final = {"ampere": "nvswitch", "hopper": "nvswitch", "blackwell": "nvlink5"}
+_BOARD: Final = 8
+"""GPUs of a board with NVSwitches; boards of four are joined directly."""
+
+
+def fabric_of(card: Gpu, domain: int) -> str:
+    """Return what joins the GPUs of one NVLink domain: none, nvswitch or nvlink5."""
+    if card.vendor != "nvidia" or card.variant != "sxm" or domain < _BOARD:
+        return "none"
+    return _FABRICS.get(card.architecture, "none")
 
 
 def planned_gpus(capacity: Capacity, host: str) -> dict[str, Any] | None:
@@ -18,10 +30,12 @@ def planned_gpus(capacity: Capacity, host: str) -> dict[str, Any] | None:
     wanted = any(entry.device == "cuda" and host in entry.hosts for entry in capacity.wanted)
     if hardware is None or hardware.gpu is None or not wanted:
         return None
-    total = hardware.gpu_total_gib or find(hardware.gpu).total_gib
+    card = find(hardware.gpu)
+    domains = hardware.domains()
     return {
         "card": hardware.gpu,
         "count": hardware.gpus,
-        "domains": hardware.domains(),
-        "total_gib": round(total, 4),
+        "domains": domains,
+        "fabric": fabric_of(card, max(len(domain) for domain in domains)),
+        "total_gib": round(hardware.gpu_total_gib or card.total_gib, 4),
     }
