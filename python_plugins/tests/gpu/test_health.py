@@ -324,7 +324,7 @@ def test_all_reduce_is_held_against_what_is_usual(
 
 def test_all_reduce_that_broke_off_is_none() -> None:
     with pytest.raises(ReadingError, match="did not come to its end"):
-        parse_all_reduce(REDUCED.split("# Out of bounds")[0])
+        parse_all_reduce(REDUCED.split("# Out of bounds", maxsplit=1)[0])
 
 
 def test_wrong_sums_are_a_failure_whatever_the_speed(tmp_path: Path) -> None:
