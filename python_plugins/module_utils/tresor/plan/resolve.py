@@ -15,6 +15,7 @@ from ..flows.probes import forbidden_probes
 from ..flows.rules import host_rules
 from ..inventory.loader import Inventory
 from ..inventory.schema_check import load_schema, violations
+from .gpus import planned_gpus
 from .instances import resolve_instances
 from .sizing import resolve_sizing
 
@@ -145,6 +146,7 @@ def _host(
         "ipv6": peer.ipv6,
         "tls_names": [fqdn, name, *([api_name] if "gateway" in host.groups else [])],
         "instances": [instance["id"] for instance in instances if instance["host"] == name],
+        "gpus": planned_gpus(inventory.capacity, name),
         "firewall": {
             family: [rule.as_dict() for rule in host_rules(name, flows, family)]
             for family in ("ipv4", "ipv6")
