@@ -17,6 +17,13 @@ from tresor_gateway.keys import load
 
 GOOD = settings(Path("/srv/example"), ["http://127.0.0.1:8100"])
 
+ACCOUNT = {
+    "service_account": "nightly",
+    "client_id": "batch",
+    "models": ["smollm"],
+    "endpoints": ["models"],
+}
+
 
 def changed(path: str, value: Any) -> str:
     data: Any = copy.deepcopy(GOOD)
@@ -38,6 +45,17 @@ def test_good_configuration_passes() -> None:
 @pytest.mark.parametrize(
     ("path", "value", "words"),
     [
+        ("access.0.group", ..., ["access[0]", "exactly one of group and service_account"]),
+        ("access.0.service_account", "a", ["access[0]", "exactly one of group"]),
+        ("access.0.client_id", "a", ["group 'llm-users'", "belong to a service_account"]),
+        ("access", [{**ACCOUNT, "client_id": None}], ["'nightly'", "nothing says how"]),
+        ("access", [{**ACCOUNT, "client_id": None, "subject": "x"}], ["means nothing without"]),
+        ("access", [{**ACCOUNT, "certificate": "IP:192.0.2.1"}], ["certificate", "IP:192.0.2.1"]),
+        ("access", [{**ACCOUNT, "certificate": "DNS:*.a.example"}], ["one full name"]),
+        ("access", [{**ACCOUNT, "certificate": "DNS:A.example"}], ["in lower case"]),
+        ("access", [ACCOUNT, {**ACCOUNT, "service_account": "b"}], ["'batch'", "'nightly'"]),
+        ("identity.revocations", {"file": "r"}, ["identity.revocations.file", "absolute"]),
+        ("identity.revocations", {"file": "/r", "keep_seconds": 1}, ["keep_seconds", "'1'"]),
         ("wokers", 2, ["wokers", "unknown key", "'workers'"]),
         ("limits.max_body", 2, ["limits.max_body", "unknown key", "max_body_bytes"]),
         ("workers", "two", ["workers", "'two'", "expected `int`"]),

@@ -209,6 +209,9 @@ def _check_identity(config: schema.Config) -> Iterator[str]:
             yield "identity.jwks.ca_file: is required with url; name the CA of the provider"
     elif jwks.crl_file is not None:
         yield "identity.jwks.crl_file: means nothing with file; remove it, or set url"
+    revocations = config.identity.revocations
+    if revocations is not None and not Path(revocations.file).is_absolute():
+        yield f"identity.revocations.file: value {revocations.file!r}: write an absolute path"
     if jwks.max_age_seconds < jwks.refresh_seconds:
         yield (
             f"identity.jwks.max_age_seconds: value {jwks.max_age_seconds}: "
@@ -274,8 +277,9 @@ def _check_routes(config: schema.Config) -> Iterator[str]:
 
 def _check_access(config: schema.Config) -> Iterator[str]:
     tasks = {model.name: model.task for model in config.models}
+    yield from _check_accounts(config)
     for index, rule in enumerate(config.access):
-        where = f"access[{index}] (group {rule.group!r})"
+        where = f"access[{index}] ({rule.holder})"
         for name in rule.models:
             if name not in tasks:
                 yield f"{where}.models: {name!r} is no model; known are {', '.join(sorted(tasks))}"
@@ -287,3 +291,44 @@ def _check_access(config: schema.Config) -> Iterator[str]:
                     f"{where}.endpoints: {endpoint!r} fits none of its models "
                     f"(it needs one with task {task!r})"
                 )
+
+
+def _check_accounts(config: schema.Config) -> Iterator[str]:
+    owners: dict[tuple[str, str], str] = {}
+    known: set[str] = set()
+    for index, rule in enumerate(config.access):
+        where = f"access[{index}] ({rule.holder})"
+        if (rule.group is None) == (rule.service_account is None):
+            yield f"access[{index}]: set exactly one of group and service_account"
+            continue
+        proofs = (rule.client_id, rule.subject, rule.certificate)
+        if rule.service_account is None:
+            if any(proof is not None for proof in proofs):
+                yield f"{where}: client_id, subject and certificate belong to a service_account"
+            continue
+        if rule.subject is not None and rule.client_id is None:
+            yield f"{where}.subject: means nothing without client_id; add it"
+        if rule.certificate is not None and rule.certificate.startswith("DNS:"):
+            name = rule.certificate.removeprefix("DNS:")
+            if name != name.lower() or "*" in name:
+                yield (
+                    f"{where}.certificate: value {rule.certificate!r}: "
+                    "write one full name in lower case"
+                )
+        for key, value in (
+            ("client_id", rule.client_id and f"{rule.client_id} {rule.subject or ''}"),
+            ("certificate", rule.certificate),
+        ):
+            if value is None:
+                continue
+            known.add(rule.service_account)
+            owner = owners.setdefault((key, value), rule.service_account)
+            if owner != rule.service_account:
+                yield f"{where}.{key}: value {value.strip()!r}: already belongs to {owner!r}"
+    for rule in config.access:
+        if rule.service_account is not None and rule.service_account not in known:
+            yield (
+                f"access ({rule.holder}): nothing says how the account is known; "
+                "add client_id or certificate to one of its rules"
+            )
+            known.add(rule.service_account)

@@ -53,6 +53,13 @@ class Jwks(Section, frozen=True, kw_only=True):
     timeout_seconds: Seconds = 5.0
 
 
+class Revocations(Section, frozen=True, kw_only=True):
+    """Where processes share what was logged out, and the longest life of a token."""
+
+    file: Text
+    keep_seconds: Annotated[float, Meta(ge=60, le=604_800)] = 86_400.0
+
+
 class Identity(Section, frozen=True, kw_only=True):
     """What makes an access token acceptable."""
 
@@ -70,6 +77,7 @@ class Identity(Section, frozen=True, kw_only=True):
     clock_skew_seconds: Annotated[float, Meta(ge=0, le=60)] = 30.0
     cache_seconds: Annotated[float, Meta(ge=0, le=60)] = 60.0
     cache_entries: Count = 10_000
+    revocations: Revocations | None = None
 
 
 class Keys(Section, frozen=True, kw_only=True):
@@ -151,12 +159,29 @@ class UserLimits(Section, frozen=True, kw_only=True):
 
 
 class AccessRule(Section, frozen=True, kw_only=True):
-    """An IdP group may use these models on these endpoints."""
+    """An IdP group, or a service account, may use these models on these endpoints.
 
-    group: Text
+    A service account is known by the client's own token (``client_id``, and ``subject`` where the
+    provider does not write the client's id there), or by a name in its client certificate.
+    """
+
+    group: Text | None = None
+    service_account: Name | None = None
+    client_id: Text | None = None
+    subject: Text | None = None
+    certificate: Annotated[str, Meta(pattern=r"^(DNS:|URI:|[A-Z]+=).+", max_length=512)] | None = (
+        None
+    )
     models: Annotated[list[Name], Meta(min_length=1)]
     endpoints: Annotated[list[EndpointName], Meta(min_length=1)]
     limits: UserLimits | None = None
+
+    @property
+    def holder(self) -> str:
+        """Whom the rule is about, for messages."""
+        if self.group is not None:
+            return f"group {self.group!r}"
+        return f"service account {self.service_account!r}"
 
 
 class Limits(Section, frozen=True, kw_only=True):

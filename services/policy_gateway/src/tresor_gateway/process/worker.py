@@ -21,6 +21,7 @@ from tresor_gateway.guardrails.setup import pipeline
 from tresor_gateway.http.server import HttpServer, ServerLimits
 from tresor_gateway.identity.authenticator import Authenticator
 from tresor_gateway.identity.keystore import KeyStore
+from tresor_gateway.identity.revocations import Revocations
 from tresor_gateway.identity.source import FileSource, KeySource, UrlSource
 from tresor_gateway.identity.tokens import TokenPolicy, normalise_type
 from tresor_gateway.metrics.gateway import GatewayMetrics
@@ -53,6 +54,7 @@ class Worker:
         self._audit = _audit_writer(loop, config, number)
         self.metrics = GatewayMetrics()
         usage_file = Path(config.usage.file) if config.usage.file else None
+        self.revocations = open_revocations(config.identity)
         self._usage = UsageTable(usage_file, config.workers, number)
         self._authenticator = Authenticator(
             self._store,
@@ -61,6 +63,7 @@ class Worker:
             site_keys.load(config),
             cache_seconds=config.identity.cache_seconds,
             cache_entries=config.identity.cache_entries,
+            revocations=self.revocations,
         )
         self._gateway = Gateway(
             loop,
@@ -179,6 +182,8 @@ class Worker:
         self._pool.close()
         await self._loop.run_in_executor(None, self._audit.stop)
         self._usage.close()
+        if self.revocations is not None:
+            self.revocations.close()
 
     def _socket(self) -> socket.socket:
         listen = self._config.listen
@@ -186,6 +191,18 @@ class Worker:
             self._path = Path(listen.sockets) / f"worker-{self.number}.sock"
             return unix_listener(self._path)
         return tcp_listener(listen.tcp or "", shared=self._config.workers > 1)
+
+
+def open_revocations(identity: schema.Identity) -> Revocations | None:
+    """The list of what was logged out, where the site has one.
+
+    Raises:
+        ConfigError: its file cannot be used.
+    """
+    settings = identity.revocations
+    if settings is None:
+        return None
+    return Revocations(Path(settings.file), keep_seconds=settings.keep_seconds)
 
 
 def _key_store(jwks: schema.Jwks) -> KeyStore:
