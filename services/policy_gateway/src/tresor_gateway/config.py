@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import ipaddress
 import os
 import re
 from collections.abc import Iterator
@@ -14,8 +13,10 @@ from urllib.parse import urlsplit
 import msgspec
 import yaml
 
+from tresor_gateway import config_people
 from tresor_gateway import config_schema as schema
 from tresor_gateway.access import TASK_OF_ENDPOINT
+from tresor_gateway.addresses import is_loopback_host, split_address
 from tresor_gateway.errors import ConfigError
 
 MAX_CONFIG_BYTES = 4 << 20
@@ -70,32 +71,6 @@ def secret_path(value: str) -> Path:
             "outside of one write the file's path instead"
         )
     return Path(directory) / value.removeprefix(CREDENTIAL_PREFIX)
-
-
-def split_address(value: str) -> tuple[str, int]:
-    """``127.0.0.1:8080`` or ``[::1]:8080`` as host and port.
-
-    Raises:
-        ValueError: it is neither, or the address is not a loopback one.
-    """
-    host, _, port = value.rpartition(":")
-    host = host.removeprefix("[").removesuffix("]")
-    if not ipaddress.ip_address(host).is_loopback:
-        raise ValueError(f"{host} is not a loopback address")
-    number = int(port)
-    if not 0 <= number < 65536:
-        raise ValueError(f"{number} is not a port")
-    return host, number
-
-
-def is_loopback_host(host: str) -> bool:
-    """Whether a URL's host is this machine for certain."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 # --- messages about types and unknown keys -------------------------------------------------
@@ -157,6 +132,7 @@ def _check(config: schema.Config) -> Iterator[str]:
     yield from _check_models(config)
     yield from _check_routes(config)
     yield from _check_access(config)
+    yield from config_people.check(config)
     limited = any(rule.limits is not None for rule in config.access)
     if config.usage.file is None and limited and config.workers > 1:
         yield "usage.file: is required when access rules have limits and there are several workers"
@@ -277,7 +253,6 @@ def _check_routes(config: schema.Config) -> Iterator[str]:
 
 def _check_access(config: schema.Config) -> Iterator[str]:
     tasks = {model.name: model.task for model in config.models}
-    yield from _check_accounts(config)
     for index, rule in enumerate(config.access):
         where = f"access[{index}] ({rule.holder})"
         for name in rule.models:
@@ -291,44 +266,3 @@ def _check_access(config: schema.Config) -> Iterator[str]:
                     f"{where}.endpoints: {endpoint!r} fits none of its models "
                     f"(it needs one with task {task!r})"
                 )
-
-
-def _check_accounts(config: schema.Config) -> Iterator[str]:
-    owners: dict[tuple[str, str], str] = {}
-    known: set[str] = set()
-    for index, rule in enumerate(config.access):
-        where = f"access[{index}] ({rule.holder})"
-        if (rule.group is None) == (rule.service_account is None):
-            yield f"access[{index}]: set exactly one of group and service_account"
-            continue
-        proofs = (rule.client_id, rule.subject, rule.certificate)
-        if rule.service_account is None:
-            if any(proof is not None for proof in proofs):
-                yield f"{where}: client_id, subject and certificate belong to a service_account"
-            continue
-        if rule.subject is not None and rule.client_id is None:
-            yield f"{where}.subject: means nothing without client_id; add it"
-        if rule.certificate is not None and rule.certificate.startswith("DNS:"):
-            name = rule.certificate.removeprefix("DNS:")
-            if name != name.lower() or "*" in name:
-                yield (
-                    f"{where}.certificate: value {rule.certificate!r}: "
-                    "write one full name in lower case"
-                )
-        for key, value in (
-            ("client_id", rule.client_id and f"{rule.client_id} {rule.subject or ''}"),
-            ("certificate", rule.certificate),
-        ):
-            if value is None:
-                continue
-            known.add(rule.service_account)
-            owner = owners.setdefault((key, value), rule.service_account)
-            if owner != rule.service_account:
-                yield f"{where}.{key}: value {value.strip()!r}: already belongs to {owner!r}"
-    for rule in config.access:
-        if rule.service_account is not None and rule.service_account not in known:
-            yield (
-                f"access ({rule.holder}): nothing says how the account is known; "
-                "add client_id or certificate to one of its rules"
-            )
-            known.add(rule.service_account)

@@ -252,6 +252,33 @@ class Audit(Section, frozen=True, kw_only=True):
     max_pending_records: Count = 100_000
 
 
+class Portal(Section, frozen=True, kw_only=True):
+    """The page for people in a browser, and where the provider tells of logouts.
+
+    ``url`` is the gateway's public address; the provider knows it with ``/callback`` and, for
+    logouts, ``/backchannel-logout``. Trust in the provider is that of ``identity.jwks`` unless
+    ``ca_file`` says otherwise.
+    """
+
+    url: Text
+    socket: Text | None = None
+    tcp: Text | None = None
+    client_id: Text
+    client_secret_file: Text | None = None
+    authorization_endpoint: Text
+    token_endpoint: Text
+    end_session_endpoint: Text | None = None
+    ca_file: Text | None = None
+    crl_file: Text | None = None
+    scopes: Annotated[list[Text], Meta(min_length=1)] = field(default_factory=lambda: ["openid"])
+    resource: Text | None = None
+    name_claim: Text = "name"
+    session_seconds: Annotated[float, Meta(ge=60, le=86_400)] = 28_800.0
+    idle_seconds: Annotated[float, Meta(ge=60, le=86_400)] = 1800.0
+    max_sessions: Count = 10_000
+    timeout_seconds: Seconds = 5.0
+
+
 class Config(Section, frozen=True, kw_only=True):
     """The whole file."""
 
@@ -267,5 +294,6 @@ class Config(Section, frozen=True, kw_only=True):
     guardrails: Guardrails = Guardrails()
     usage: Usage = Usage()
     keys: Keys | None = None
+    portal: Portal | None = None
     workers: Annotated[int, Meta(ge=1, le=128)] = 1
     pid_file: Text | None = None

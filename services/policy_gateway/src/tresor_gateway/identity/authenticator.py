@@ -77,6 +77,7 @@ class Authenticator:
         self._clock = clock
         self._wall = wall
         self._revocations = revocations
+        self._revoked = b""
         self._cache: dict[bytes, tuple[Identity, float]] = {}
         store.on_change(self._cache.clear)
 
@@ -116,7 +117,8 @@ class Authenticator:
             raise errors.unavailable(
                 "identity_unavailable", "Access tokens cannot be verified at the moment.", 30
             )
-        if self._revocations is not None and self._revocations.changed():
+        if self._revocations is not None and self._revocations.version() != self._revoked:
+            self._revoked = self._revocations.version()
             self._cache.clear()
         digest = hashlib.sha256(token).digest()
         known = self._cache.get(digest)

@@ -63,16 +63,15 @@ class Revocations:
             self._open(path)
         self._seen = b""
 
-    def changed(self) -> bool:
-        """Whether there is something new since the last call; cheap when there is not."""
-        if self._map[_GENERATION] == self._seen:
-            return False
-        with self._locked(fcntl.LOCK_SH):
-            self._load()
-        return True
+    def version(self) -> bytes:
+        """Differs after every change, which is read now; cheap while there is none."""
+        if self._map[_GENERATION] != self._seen:
+            with self._locked(fcntl.LOCK_SH):
+                self._load()
+        return self._seen
 
     def revoked(self, subject: str, session: str | None, token: bytes, issued: float) -> bool:
-        """Whether a token issued at ``issued`` (Unix seconds) was logged out.
+        """Whether a token issued at ``issued`` (Unix seconds) was logged out, as of ``version``.
 
         ``token`` is the SHA-256 of the whole token.
         """

@@ -122,6 +122,15 @@ def signed_claims(
     return claims
 
 
+def algorithm_of(token: bytes) -> str:
+    """The algorithm in a token's header.
+
+    Raises:
+        TokenRefusedError: there is no header.
+    """
+    return _header(token.split(b".", 1)[0]).alg
+
+
 def _header(encoded: bytes) -> _Header:
     try:
         raw = base64.urlsafe_b64decode(encoded + b"=" * (-len(encoded) % 4))
