@@ -15,7 +15,7 @@ import time
 from typing import Any, Final
 
 from lab.settings import Settings
-from lab.topology import API_NAME, IDP_NAME
+from lab.topology import API_NAME, COMPANY1, IDP_NAME
 from stages.ask import MODEL
 from stages.chromium import Browser, BrowserError
 from stages.shell import BUILD, StageError, on_host, output
@@ -141,7 +141,7 @@ def _expect_no_violations(browser: Browser) -> None:
 def _browser(*, scripts: bool = True) -> Browser:
     settings = Settings.from_environment(os.environ, None)
     return Browser(
-        ["nsenter", f"--net={settings.host('company1').netns}"],
+        ["nsenter", f"--net={settings.host(COMPANY1).netns}"],
         hosts={API_NAME: _address(API_NAME), IDP_NAME: _address(IDP_NAME)},
         trusted_keys=[
             _key("gateway1", "/etc/tresor/pki/host.crt"),
