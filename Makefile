@@ -61,6 +61,10 @@ test-vector-standalone: need-root setup  ## slow: the lab's vector host with the
 	python -m stages vector-standalone
 	python -m stages destroy
 
+test-browser: need-root setup  ## on a lab that is up: a real Chromium signs in, asks and signs out
+	command -v chromium >/dev/null || apt-get install -y --no-install-recommends chromium
+	python -m stages browser
+
 test-siem: need-root setup  ## slow: on the converged lab, 200,000 records while the collector is away for 10 minutes
 	python -m stages siem --seconds 600 --records 200000
 

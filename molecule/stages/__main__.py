@@ -11,6 +11,7 @@ from pathlib import Path
 
 from stages import (
     boot,
+    browser,
     bundle,
     demo,
     gpu_host,
@@ -75,6 +76,7 @@ VERBS: dict[str, Callable[[], None]] = {
     "refuse-tampered": tamper.main,
     "import": _import,
     "converge": _converge,
+    "browser": browser.main,
     "check": _check,
     "older-core": older_core.main,
     "single-node": single_node.main,

@@ -20,6 +20,7 @@ from .instances import resolve_instances
 from .sizing import resolve_sizing
 
 SCHEMA: Final = "plan/v1"
+_HOLDER: Final = ("group", "service_account", "client_id", "subject", "certificate")
 
 
 class PlanError(Exception):
@@ -175,7 +176,7 @@ def _access(inventory: Inventory) -> list[dict[str, Any]]:
         names.update(dict.fromkeys((model["name"], *model["aliases"]), model["name"]))
     return [
         {
-            "group": rule["group"],
+            **{key: rule[key] for key in _HOLDER if key in rule},
             "models": list(dict.fromkeys(names[model] for model in rule["models"])),
             "endpoints": rule["endpoints"],
             **({"limits": rule["limits"]} if "limits" in rule else {}),

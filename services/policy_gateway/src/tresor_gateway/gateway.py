@@ -49,6 +49,7 @@ from tresor_gateway.upstream.pool import EnginePool, Replica
 from tresor_gateway.usage.table import Refusal, Ticket, UsageFullError, UsageTable
 
 log = logging.getLogger(__name__)
+CERTIFICATE_HEADER: Final = b"x-tresor-client-certificate"
 _REQUEST_ID: Final = re.compile(rb"[A-Za-z0-9._-]{8,64}")
 
 
@@ -178,11 +179,19 @@ class Gateway:
         if endpoint.method == b"POST":
             _check_content(exchange.headers)
         try:
-            identity = self._authenticator.authenticate(exchange.headers.get(b"authorization"))
+            identity = self._authenticator.authenticate(
+                exchange.headers.get(b"authorization"), self._certificate(exchange)
+            )
         except KeysNeededError:
             call.auth_pending = True
             return
         self._admit(call, identity)
+
+    def _certificate(self, exchange: Exchange) -> bytes | None:
+        """The client's certificate, which only NGINX can vouch for."""
+        if not self._behind_proxy:
+            return None
+        return exchange.headers.get(CERTIFICATE_HEADER)
 
     def _admit(self, call: Call, identity: Identity) -> None:
         call.identity = identity
@@ -195,7 +204,10 @@ class Gateway:
             if not call.exchange.open:
                 return
             header = call.exchange.headers.get(b"authorization")
-            self._admit(call, self._authenticator.authenticate(header, may_refetch=False))
+            identity = self._authenticator.authenticate(
+                header, self._certificate(call.exchange), may_refetch=False
+            )
+            self._admit(call, identity)
         except ApiError as error:
             call.refuse(error)
             return

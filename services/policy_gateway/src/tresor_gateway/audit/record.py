@@ -66,6 +66,7 @@ class Decision(Base):
     subject: str = ""
     tenant: str = ""
     client: str = ""
+    account: str = ""
     auth: str = ""
     token: str = ""
     groups: list[str] = []

@@ -31,6 +31,7 @@ SINGLE_HEADERS: Final = frozenset(
         b"host",
         b"transfer-encoding",
         b"x-request-id",
+        b"x-tresor-client-certificate",
         b"x-tresor-endpoint",
     }
 )
