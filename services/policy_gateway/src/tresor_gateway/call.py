@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
 from tresor_gateway.api.answers import Tokens
 from tresor_gateway.api.endpoints import Endpoint
@@ -31,27 +31,30 @@ def _nothing() -> None:
     return
 
 
+_SLOTS: Final = (
+    "_gateway",
+    "_recorded",
+    "_streaming",
+    "auth_pending",
+    "end_mark",
+    "endpoint",
+    "endpoint_name",
+    "exchange",
+    "first_ns",
+    "forward",
+    "guard",
+    "identity",
+    "model",
+    "parameters",
+    "route",
+    "ticket",
+)
+
+
 class Call:
     """Answers its exchange once and writes one record for it, in that order of commitment."""
 
-    __slots__ = (
-        "_gateway",
-        "_recorded",
-        "_streaming",
-        "auth_pending",
-        "end_mark",
-        "endpoint",
-        "endpoint_name",
-        "exchange",
-        "first_ns",
-        "forward",
-        "guard",
-        "identity",
-        "model",
-        "parameters",
-        "route",
-        "ticket",
-    )
+    __slots__ = _SLOTS
 
     def __init__(self, gateway: Gateway, exchange: Exchange) -> None:
         self._gateway = gateway
@@ -74,7 +77,7 @@ class Call:
 
     def take_over(self, call: Call) -> None:
         """Become the one that answers for the request of ``call``."""
-        for name in Call.__slots__:
+        for name in _SLOTS:
             setattr(self, name, getattr(call, name))
         self.exchange.context = self
 

@@ -45,7 +45,7 @@ class AuditWriter:
         self._pending: deque[tuple[records.Base, Done | None]] = deque()
         self._wake = threading.Event()
         self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="audit", daemon=True)
+        self._writing = threading.Thread(target=self._run, name="audit", daemon=True)
         self._problem: str | None = None
         # Two counters, each written by one thread only.
         self._refused = 0
@@ -61,7 +61,7 @@ class AuditWriter:
             self._problem is None
             and len(self._pending) < self._max_pending
             # No id: not started yet.
-            and (self._thread.ident is None or self._thread.is_alive())
+            and (self._writing.ident is None or self._writing.is_alive())
         )
 
     @property
@@ -81,7 +81,7 @@ class AuditWriter:
             AuditError: the chain cannot be opened.
         """
         self._chain.open()
-        self._thread.start()
+        self._writing.start()
 
     def append(self, record: records.Base, then: Done) -> None:
         """Queue a record and run ``then``: at once, or in strict mode when it is on disk."""
@@ -102,9 +102,9 @@ class AuditWriter:
         """Write what is queued, then close the chain (blocking)."""
         self._stop.set()
         self._wake.set()
-        if self._thread.is_alive():
-            self._thread.join(timeout)
-        if not self._thread.is_alive():
+        if self._writing.is_alive():
+            self._writing.join(timeout)
+        if not self._writing.is_alive():
             self._chain.close()
 
     # --- writer thread ------------------------------------------------------------------------

@@ -109,16 +109,10 @@ class Inspector:
         looks, kinds = self._looks, self._kinds
         unchecked = _CHECK_EVERY
         for number, end in hits:
-            if number == _NUMBER:
-                # A run of digits that was looked at has several ends.
-                if ascii_only and end <= covered:
-                    continue
-                look = None
-            else:
-                look = looks.get(number)
-                if look is None:
-                    seen.add(number)
-                    continue
+            look = looks.get(number)
+            if look is None and number != _NUMBER:
+                seen.add(number)
+                continue
             unchecked -= 1
             if unchecked == 0:
                 unchecked = _CHECK_EVERY
@@ -136,9 +130,7 @@ class Inspector:
                         covered = max(covered, span.end)
             elif position > covered:
                 found, covered = numbers.numbers(text, position)
-                for span in found:
-                    if span.kind in kinds:
-                        spans.append(span)
+                spans += [span for span in found if span.kind in kinds]
         return spans, seen
 
     def _screen_text(self, data: bytes, seen: AbstractSet[int], search: _Search) -> None:

@@ -78,9 +78,9 @@ class HttpServer:
         self.refused_connections = 0
         self._empty: asyncio.Event = asyncio.Event()
 
-    def protocol(self) -> ServerConnection:
+    def protocol(self) -> asyncio.Protocol:
         """Factory for ``loop.create_server``."""
-        return ServerConnection(self)
+        return cast("asyncio.Protocol", ServerConnection(self))
 
     def drain(self) -> None:
         """Answer what has begun, close what is idle."""
@@ -106,8 +106,11 @@ class HttpServer:
             self._empty.set()
 
 
-class ServerConnection(asyncio.Protocol):
-    """A client's connection (NGINX's, or a program's in stand-alone mode)."""
+class ServerConnection:
+    """A client's connection (NGINX's, or a program's in stand-alone mode).
+
+    An ``asyncio.Protocol`` by its methods, not by name: a compiled class can have no such base.
+    """
 
     def __init__(self, server: HttpServer) -> None:
         self._server = server

@@ -164,17 +164,15 @@ class Workers:
             address = self._addresses[self._next % len(self._addresses)]
             self._next += 1
 
-            def factory() -> EngineConnection:
-                return EngineConnection(lambda _connection: None)
-
+            connection = EngineConnection(lambda _connection: None)
             try:
                 async with asyncio.timeout(_CONNECT_SECONDS):
                     if address.startswith("/"):
-                        _, connection = await loop.create_unix_connection(factory, address)
+                        await loop.create_unix_connection(connection.protocol, address)
                     else:
                         host, _, port = address.rpartition(":")
-                        _, connection = await loop.create_connection(
-                            factory, host.strip("[]"), int(port)
+                        await loop.create_connection(
+                            connection.protocol, host.strip("[]"), int(port)
                         )
                     return connection
             except (OSError, TimeoutError) as error:

@@ -27,8 +27,11 @@ class Sink(Protocol):
         """The answer will never be complete."""
 
 
-class EngineConnection(asyncio.Protocol):
-    """Sends a request and reports the answer to its sink."""
+class EngineConnection:
+    """Sends a request and reports the answer to its sink.
+
+    An ``asyncio.Protocol`` by its methods, not by name: a compiled class can have no such base.
+    """
 
     def __init__(self, gone: Callable[[EngineConnection], None]) -> None:
         self._gone = gone
@@ -43,6 +46,10 @@ class EngineConnection(asyncio.Protocol):
         self._fault: str | None = None
         self.idle_since = 0.0
         self.used = False
+
+    def protocol(self) -> asyncio.Protocol:
+        """Factory for ``loop.create_connection``: this one."""
+        return cast("asyncio.Protocol", self)
 
     # --- requests ----------------------------------------------------------------------------
 
@@ -98,6 +105,15 @@ class EngineConnection(asyncio.Protocol):
         self._gone(self)
         if sink is not None:
             sink.failed(f"connection lost ({type(exc).__name__ if exc else 'closed by engine'})")
+
+    def pause_writing(self) -> None:
+        """A request is as large as a body may be: it waits in the transport."""
+
+    def resume_writing(self) -> None:
+        """The engine has read it."""
+
+    def eof_received(self) -> None:
+        """The engine sends no more: the connection closes."""
 
     def data_received(self, data: bytes) -> None:
         """Parse; hand the body pieces of one read over as one."""

@@ -158,10 +158,11 @@ class EnginePool:
         """
         if engine.tls and self._tls is None:
             raise ConnectError("no client certificate is configured")
+        connection = EngineConnection(lambda gone: self._forget(engine, gone))
         try:
             async with asyncio.timeout(self._settings.connect_seconds):
-                _, connection = await self._loop.create_connection(
-                    lambda: EngineConnection(lambda gone: self._forget(engine, gone)),
+                await self._loop.create_connection(
+                    connection.protocol,
                     engine.host,
                     engine.port,
                     ssl=self._tls if engine.tls else None,
