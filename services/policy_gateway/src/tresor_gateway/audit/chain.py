@@ -86,18 +86,21 @@ class Chain:
         Raises:
             OSError: the disk is full or gone.
         """
-        link = self._link
+        prev, seq, writer = self._link.prev, self._link.seq, self._writer
         out: list[bytes] = []
         for item in batch:
+            seq += 1
             item.v = records.VERSION
             item.type = type(item).__name__.lower()
-            item.writer = self._writer
-            item.seq = link.seq + 1
-            item.prev = link.prev
+            item.writer = writer
+            item.seq = seq
+            item.prev = prev
             line = records.encode(item)
-            link = Link(hashlib.sha256(line).hexdigest(), item.seq, self._writer)
+            prev = hashlib.sha256(line).hexdigest()
             out.append(line)
-        data = b"\n".join(out) + b"\n"
+        link = Link(prev, seq, writer)
+        out.append(b"")
+        data = b"\n".join(out)
         self._rotate(len(data))
         try:
             _write_all(self._file, data)

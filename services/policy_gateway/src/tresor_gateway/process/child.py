@@ -8,6 +8,7 @@ import socket
 from pathlib import Path
 
 from tresor_gateway import config_schema as schema
+from tresor_gateway.process import memory
 from tresor_gateway.process.channel import Channel
 from tresor_gateway.process.reload import reload
 from tresor_gateway.process.worker import Worker
@@ -38,6 +39,7 @@ async def _serve(
 ) -> None:
     worker = Worker(config, number)
     await worker.start()
+    memory.settle()
     channel.send({"event": "ready", "address": worker.address})
 
     async def listen() -> None:

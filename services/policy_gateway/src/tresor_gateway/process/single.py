@@ -9,7 +9,7 @@ from pathlib import Path
 
 from tresor_gateway import config_schema as schema
 from tresor_gateway.metrics.registry import render
-from tresor_gateway.process import portal
+from tresor_gateway.process import memory, portal
 from tresor_gateway.process.admin import AdminServer
 from tresor_gateway.process.notify import notify
 from tresor_gateway.process.reload import reload
@@ -48,6 +48,7 @@ async def run(config: schema.Config, path: Path) -> None:
     await admin.start(config.admin)
     if config.pid_file is not None:
         Path(config.pid_file).write_text(f"{os.getpid()}\n", encoding="ascii")
+    memory.settle()
     ready = True
     notify("READY=1")
     await stop.wait()
