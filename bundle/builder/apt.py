@@ -13,6 +13,7 @@ from pathlib import Path
 
 from bundle.builder.command import run
 from bundle.builder.errors import CommandError, FetchError
+from bundle.builder.sources import Source as NamedSource
 
 _TARGET_FORMAT = "$(REPO_URI)|$(RELEASE)|$(COMPONENT)|$(CREATED_BY)|$(ORIGIN)"
 _ORIGINS = ("Debian", "$(ORIGIN)")  # apt leaves the placeholder where it does not know
@@ -41,6 +42,35 @@ class Source:
 
     place: str
     suite: str
+
+
+@dataclass(frozen=True, slots=True)
+class Vendor:
+    """A vendor's repository, and the only packages (globs) that may come from it."""
+
+    source: NamedSource
+    packages: tuple[str, ...]
+
+    def line(self) -> str:
+        """Return its line of sources.list."""
+        parts = [self.source.base, self.source.suite, *self.source.components]
+        return f"deb [signed-by={self.source.key}] {' '.join(parts)}"
+
+    def prefix(self) -> str:
+        """Return how apt begins the names of its index files."""
+        return self.source.base.partition("://")[2].strip("/").replace("/", "_")
+
+
+def preferences(vendors: Sequence[Vendor]) -> str:
+    """Return apt's preferences: a vendor gives what it is for, Debian gives everything else."""
+    blocks = []
+    for vendor in vendors:
+        globs = " ".join(vendor.packages)
+        origin = f'origin "{vendor.source.host}"'
+        blocks.append(f"Package: *\nPin: {origin}\nPin-Priority: -1\n")
+        blocks.append(f"Package: {globs}\nPin: {origin}\nPin-Priority: 900\n")
+        blocks.append(f"Package: {globs}\nPin: release o=Debian\nPin-Priority: -1\n")
+    return "\n".join(blocks)
 
 
 def machine_sources(listing: str, machine: str, wanted: str) -> list[Source]:
@@ -104,14 +134,19 @@ def parse_stanzas(text: str) -> Iterator[dict[str, str]]:
 class Apt:
     """apt for one Debian release and architecture with its own state folder."""
 
-    def __init__(self, folder: Path, codename: str, architecture: str) -> None:
+    def __init__(
+        self, folder: Path, codename: str, architecture: str, vendors: Sequence[Vendor] = ()
+    ) -> None:
+        self._vendors = tuple(vendors)
         self.codename = codename
         self.folder = folder / codename
         self._architecture = architecture
         self._status = self.folder / "status"
+        self._preferences = self.folder / "preferences"
         for part in ("state/lists/partial", "cache/archives/partial"):
             (self.folder / part).mkdir(parents=True, exist_ok=True)
         self._status.write_text("", encoding="utf-8")
+        self._preferences.write_text(preferences(self._vendors), encoding="utf-8")
 
     def update(self) -> None:
         """Fetch the release's indexes; signatures are checked against Debian's archive keys.
@@ -127,6 +162,7 @@ class Apt:
         sources = machine_sources(listing, os_release_codename(), self.codename)
         signed = f"[signed-by={_KEYRING}] " if _KEYRING.exists() else ""
         text = "".join(f"deb {signed}{item.place} {item.suite} main\n" for item in sources)
+        text += "".join(f"{vendor.line()}\n" for vendor in self._vendors)
         (self.folder / "sources.list").write_text(text, encoding="utf-8")
         try:
             # Error-Mode any: a mirror that cannot be read must not pass as "nothing new".
@@ -138,8 +174,26 @@ class Apt:
         """Return the signed release files by suite."""
         found: dict[str, Path] = {}
         for path in sorted((self.folder / "state/lists").glob("*_InRelease")):
-            suite = path.name.removesuffix("_InRelease").rpartition("_dists_")[2]
-            found[suite] = path
+            name = path.name.removesuffix("_InRelease")
+            vendor = next((item for item in self._vendors if name.startswith(item.prefix())), None)
+            found[vendor.source.name if vendor else name.rpartition("_dists_")[2]] = path
+        return found
+
+    def origins(self) -> dict[tuple[str, str], str]:
+        """Return which vendor's source offers a (name, version); Debian's own are absent."""
+        found: dict[tuple[str, str], str] = {}
+        if not self._vendors:
+            return found
+        listing = self._run(
+            "apt-get", "indextargets", "--format", "$(REPO_URI)|$(FILENAME)", "Created-By: Packages"
+        )
+        for line in listing.splitlines():
+            place, _, file = line.partition("|")
+            for vendor in self._vendors:
+                if place.rstrip("/") == vendor.source.base.rstrip("/"):
+                    text = run(["/usr/lib/apt/apt-helper", "cat-file", file], what=f"read {file}")
+                    for fields in parse_stanzas(text):
+                        found[fields["Package"], fields["Version"]] = vendor.source.name
         return found
 
     def set_baseline(self, stanzas: Sequence[Stanza]) -> None:
@@ -166,7 +220,7 @@ class Apt:
             FetchError: a package does not exist or cannot be installed.
         """
         for name in packages:
-            if not _PACKAGE_NAME.fullmatch(name):
+            if not _PACKAGE_NAME.fullmatch(name.partition("=")[0]):
                 raise FetchError(f"{name!r} is no Debian package name")
         try:
             text = self._run(
@@ -224,7 +278,7 @@ class Apt:
         options = {
             "Dir::Etc::sourcelist": self.folder / "sources.list",
             "Dir::Etc::sourceparts": "/dev/null",
-            "Dir::Etc::preferences": "/dev/null",
+            "Dir::Etc::preferences": self._preferences,
             "Dir::Etc::preferencesparts": "/dev/null",
             "Dir::State": self.folder / "state",
             "Dir::State::status": self._status,

@@ -217,7 +217,7 @@ def _collections(source: Source, rows: Sequence[Row]) -> list[dict[str, Any]]:
 def _model(source: Source, rows: Sequence[Row]) -> dict[str, Any]:
     model = source.model or {}
     name, revision = str(model["name"]), str(model["revision"])
-    repository = str(model.get("repository", ""))
+    repository = _repository(source.lock)
     namespace, _, bare = repository.rpartition("/")
     url = (
         purl.make("huggingface", bare, revision, namespace=namespace)
@@ -239,6 +239,14 @@ def _model(source: Source, rows: Sequence[Row]) -> dict[str, Any]:
         if key in model
     ]
     return component
+
+
+def _repository(lock: PartLock | None) -> str:
+    """Return ``<owner>/<name>`` of a model that came from a hub's snapshot."""
+    place = str(lock.files[0].extra.get("path", "")).split("/") if lock and lock.files else [""]
+    if place[0].startswith("models--"):
+        return "/".join(place[0].split("--")[1:3])
+    return "/".join(place[:2])
 
 
 def key(source: Source, code: str) -> str:

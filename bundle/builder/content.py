@@ -64,6 +64,8 @@ class Maker:
                 wanted = self._resolver.collections(part)
                 entries = ansible_collections.files(self._locks[part.name], wanted, self._store)
                 files = {entry.file: entry.blob for entry in entries}
+            case "binaries":
+                files = {entry.file: entry.blob for entry in self._locks[part.name].files}
             case "model":
                 files, model = self._model(part, self._locks[part.name])
             case "distribution":
@@ -155,11 +157,13 @@ class Maker:
 
     def _model(self, part: PartSpec, lock: PartLock) -> tuple[dict[str, Blob], Mapping[str, Any]]:
         made = self._resolver.make_model(part, lock, self._locks)
-        models.check_outputs(part.name, made, lock.details["outputs"])
+        if "outputs" in lock.details:
+            models.check_outputs(part.name, made, lock.details["outputs"])
+        source = part.want["source"]
         entry: dict[str, Any] = {
             "name": part.name.removeprefix("model-"),
-            # The weights come from a package, not a repository: its digest is their revision.
-            "revision": lock.files[0].sha256[:40],
+            # Weights from a package have no revision of their own: its digest is one.
+            "revision": source.get("revision", lock.files[0].sha256[:40]),
             "format": "safetensors",
             "license": part.want["license"],
         }

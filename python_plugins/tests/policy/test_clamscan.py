@@ -1,4 +1,4 @@
-"""The scanner's runner against a stand-in that answers as ClamAV does, and against ClamAV itself."""
+"""The runner against a stand-in that answers as ClamAV does, and against ClamAV itself."""
 
 from __future__ import annotations
 

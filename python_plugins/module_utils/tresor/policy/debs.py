@@ -24,7 +24,7 @@ from .view import BundleView
 GATE = "debs"
 _INDEX = re.compile(r"dists/site/main/binary-([a-z0-9]+)/Packages")
 _RELEASE = "dists/site/Release"
-_OTHER = re.compile(r"evidence/[a-z-]+\.InRelease")
+_OTHER = re.compile(r"evidence/[a-z0-9.-]+\.InRelease")
 _SCRIPTS = ("preinst", "postinst", "prerm", "postrm", "config")
 _MAX_INDEX = 64 * 1024 * 1024
 _MAX_CONTROL = 32 * 1024 * 1024

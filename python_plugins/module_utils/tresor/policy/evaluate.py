@@ -9,7 +9,7 @@ from ..bundle.errors import BundleError
 from ..bundle.manifest import Part
 from . import debs, licences, malware, models, npm, sbom, vulnerabilities, wheels
 from .rules import Declarations, parse_declarations
-from .verdict import PASS, REFUSE, RefusalError, Verdict, blocking, refusal, verdict, words
+from .verdict import PASS, REFUSE, RefusalError, Verdict, blocking, refusal, verdict
 from .view import BundleView
 
 DECLARED_FILE = "policy.json"
@@ -33,13 +33,6 @@ BUNDLE_GATES: Mapping[str, BundleGate] = {
 GATES = (*PART_GATES, *BUNDLE_GATES)
 """Names of all gates; each must have said something before a bundle may go on."""
 
-# Types whose content a gate looks into, or that run nothing and are only listed and licensed.
-_KNOWN_TYPES = words(
-    """
-    wheels debs npm model binaries collections distribution roles sbom vex report advisories
-    """
-)
-
 
 def declarations(view: BundleView) -> Declarations:
     """Return what the bundle's people declared; nothing when it carries no ``policy.json``.
@@ -62,41 +55,45 @@ def evaluate(view: BundleView, remember: Remember | None = None) -> list[Verdict
     Returns:
         Verdicts; :func:`refusals` tells which stop the bundle.
     """
+    try:
+        view = with_declarations(view)
+    except RefusalError as error:
+        return [refusal(error)]
     found: list[Verdict] = []
-    if view.read_declared:
-        try:
-            view = replace(view, declared=declarations(view), read_declared=False)
-        except RefusalError as error:
-            return [refusal(error)]
-    for part in view.manifest.parts:
-        if part.type not in _KNOWN_TYPES:
-            found.append(
-                verdict(
-                    "parts.unknown",
-                    REFUSE,
-                    part.name,
-                    f"no gate knows the type {part.type!r}",
-                    "Use an importer that does",
-                )
-            )
-    for name, (part_type, part_gate) in PART_GATES.items():
-        verdicts: list[Verdict] = []
-        for part in view.parts(part_type):
-
-            def compute(
-                part: Part = part, gate: PartGate = part_gate, name: str = name
-            ) -> list[Verdict]:
-                return _run(name, lambda: gate(view, part))
-
-            verdicts += remember(name, part, compute) if remember else compute()
-        found += _ended(name, verdicts, f"{len(view.parts(part_type))} part(s)")
-    for name, bundle_gate in BUNDLE_GATES.items():
-
-        def start(gate: BundleGate = bundle_gate) -> Iterator[Verdict]:
-            return gate(view)
-
-        found += _ended(name, _run(name, start), "the bundle")
+    for name in GATES:
+        found += one(name, view, remember)
     return found
+
+
+def with_declarations(view: BundleView) -> BundleView:
+    """Return the view with what the bundle declares, read from it unless it was given.
+
+    Raises:
+        RefusalError: rules ``declared.*``.
+    """
+    if not view.read_declared:
+        return view
+    return replace(view, declared=declarations(view), read_declared=False)
+
+
+def one(name: str, view: BundleView, remember: Remember | None = None) -> list[Verdict]:
+    """Run one gate; its verdicts end with :data:`verdict.PASS`, or refuse."""
+    try:
+        view = with_declarations(view)
+    except RefusalError as error:
+        return [_owned(name, refusal(error))]
+    if name in BUNDLE_GATES:
+        gate = BUNDLE_GATES[name]
+        return _ended(name, _run(name, lambda: gate(view)), "the bundle")
+    part_type, part_gate = PART_GATES[name]
+    verdicts: list[Verdict] = []
+    for part in view.parts(part_type):
+
+        def compute(part: Part = part) -> list[Verdict]:
+            return _run(name, lambda: part_gate(view, part))
+
+        verdicts += remember(name, part, compute) if remember else compute()
+    return _ended(name, verdicts, f"{len(view.parts(part_type))} part(s)")
 
 
 def refusals(verdicts: Iterable[Verdict]) -> list[Verdict]:

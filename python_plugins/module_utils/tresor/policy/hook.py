@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime
+from functools import partial
 from pathlib import Path
+from typing import Protocol
 
 from ..bundle.errors import EnvironmentNotReadyError, RejectedError
-from .evaluate import evaluate, refusals
+from ..bundle.manifest import BundleManifest
+from . import clamscan, malware, sbom
+from .evaluate import GATES as NAMES
+from .evaluate import evaluate, one, refusals
 from .rules import SiteRules, parse_site_rules
 from .verdict import NOTE, RED, REFUSE, RefusalError, Verdict
 from .view import BundleView
@@ -14,6 +21,60 @@ from .view import BundleView
 SITE_RULES = Path("/etc/tresor/bundle-rules.json")
 _SHOWN = 5
 _HEADINGS = {REFUSE: "REFUSED", RED: "RED: allowed by a waiver", NOTE: "Please read"}
+
+
+class Active(Protocol):
+    """The store, as far as the gates need it."""
+
+    @property
+    def current(self) -> Path: ...
+
+
+class Given(Protocol):
+    """What the importer hands to a gate: manifest, contents, site, time, store."""
+
+    @property
+    def manifest(self) -> BundleManifest: ...
+    @property
+    def locate(self) -> Callable[[str], Path]: ...
+    @property
+    def site(self) -> str: ...
+    @property
+    def now(self) -> datetime: ...
+    @property
+    def store(self) -> Active: ...
+
+
+def view_of(given: Given, rules_file: Path = SITE_RULES) -> BundleView:
+    """Return the view for what the importer has at hand.
+
+    Raises:
+        EnvironmentNotReadyError: the site's rules cannot be used.
+    """
+    rules = site_rules(rules_file)
+    installed = given.store.current / "tree" / "policy-sbom" / sbom.FILE
+    return BundleView(
+        given.manifest,
+        given.locate,
+        given.site,
+        given.now,
+        rules,
+        installed=installed.read_bytes() if installed.is_file() else None,
+    )
+
+
+def run(name: str, given: Given, rules_file: Path = SITE_RULES) -> list[Verdict]:
+    """Run one gate; the gate ``malware`` scans first where the site's rules name signatures."""
+    view = view_of(given, rules_file)
+    if name == malware.GATE and view.rules.malware_signatures:
+        wanted = malware.wanted(view)
+        contents = {digest: view.locate(digest) for digest in wanted}
+        view = replace(view, scan=clamscan.scan(contents, Path(view.rules.malware_signatures)))
+    return one(name, view)
+
+
+GATES: Mapping[str, Callable[[Given], list[Verdict]]] = {name: partial(run, name) for name in NAMES}
+"""Every gate as the importer calls it, by name."""
 
 
 def site_rules(path: Path = SITE_RULES) -> SiteRules:

@@ -49,7 +49,10 @@ ALLOWED_EXCEPTIONS = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class SiteRules:
-    """The site's own limits; days unless the name says otherwise."""
+    """The site's own limits; days unless the name says otherwise.
+
+    ``malware_signatures`` is a folder of signatures for ClamAV; the bastion scans when it is set.
+    """
 
     licences_denied: frozenset[str] = frozenset()
     model_formats: frozenset[str] = frozenset({"safetensors"})
@@ -59,6 +62,7 @@ class SiteRules:
     waiver_max_days: int = 92
     signatures_max_days: int = 7
     waivers_allowed: bool = True
+    malware_signatures: str = ""
 
 
 def parse_site_rules(raw: bytes) -> SiteRules:
@@ -82,6 +86,8 @@ def parse_site_rules(raw: bytes) -> SiteRules:
             values[key] = data[key]
         elif isinstance(default, int):
             values[key] = source.integer(key)
+        elif isinstance(default, str):
+            values[key] = source.text(key)
         else:
             raise source.wrong(key, data[key], "a key of " + ", ".join(sorted(defaults)))
     rules = SiteRules(**values)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from ..bundle.manifest import BundleManifest
 from . import purl
 from .documents import Fields, load_object
-from .verdict import REFUSE, RefusalError, Verdict, refusal, verdict
+from .verdict import REFUSE, RefusalError, Verdict, refusal, verdict, words
 from .view import BundleView
 
 GATE = "sbom"
@@ -117,8 +117,18 @@ def _licences(item: Fields) -> tuple[str, ...]:
     return tuple(found)
 
 
+# Types whose content a gate looks into, or that run nothing by themselves.
+_KNOWN_TYPES = words(
+    "wheels debs npm model binaries collections distribution roles sbom vex report advisories"
+)
+
+
 def gate(view: BundleView) -> Iterator[Verdict]:
     """Compare the bundle's bill of materials with its manifest."""
+    for part in view.manifest.parts:
+        if part.type not in _KNOWN_TYPES:
+            action = "Use an importer whose gates do"
+            yield verdict("sbom.type", REFUSE, part.name, f"no gate knows {part.type!r}", action)
     if view.advisory_only:
         if view.installed is None:
             yield verdict(
