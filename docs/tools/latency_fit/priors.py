@@ -15,7 +15,9 @@ BASES: dict[str, Prior] = {
     "cache": (log(0.75), 0.12),
     "compute": (log(0.70), 0.10),
     "attention": (log(0.40), 0.40),
-    "layer_us": (log(70), 0.70),
+    "layer_us": (log(45), 0.35),
+    "step_us": (log(800), 0.50),
+    "vector": (log(12), 0.30),
     "sequence_us": (log(20), 0.30),
     "request_us": (log(2000), 1.00),
     "link": (log(0.60), 0.40),
@@ -25,7 +27,7 @@ BASES: dict[str, Prior] = {
     "expert_unpack": (log(0.65), 0.20),
     "expert_read": (log(0.80), 0.15),
     "balance": (log(0.60), 0.40),
-    "expert_us": (log(30), 0.50),
+    "expert_us": (log(30), 0.30),
     "activations": (log(1.0), 0.40),
     "occupancy": (log(0.97), 0.03),
 }
@@ -40,7 +42,8 @@ FACTORS: tuple[tuple[str, tuple[str, ...], float], ...] = (
     ("compute", (*CARDS, "vllm", "tensorrt_llm", "mlperf", "maximum"), 0.10),
     ("attention", ("ampere", "hopper", "vllm", "tensorrt_llm"), 0.20),
     ("layer_us", (*CARDS, *OLD), 0.25),
-    ("layer_us", NEW, 0.12),
+    ("step_us", OLD, 0.50),
+    ("step_us", NEW, 0.30),
     ("sequence_us", OLD, 0.70),
     ("sequence_us", NEW, 0.35),
     ("expert", ("maximum", "mlperf"), 0.15),
@@ -60,10 +63,20 @@ FIXED: dict[str, float] = {
 }
 
 
+# Factors that are not expected at 1. Engines since 2025 join the all-reduce with the norm that
+# follows it, start a kernel before the one in front of it has drained, and quantize inside of the
+# kernel before: a decode step of a 70B model on four B200 takes 7 to 9 ms in public benchmarks.
+EXPECTED: dict[str, Prior] = {
+    **{f"layer_us/{name}": (log(0.7), 0.15) for name in NEW},
+    **{f"link_us/{name}": (log(0.5), 0.20) for name in NEW},
+}
+
+
 def priors() -> dict[str, Prior]:
     """Return the mean and the standard deviation of every constant's logarithm."""
     table = dict(BASES)
     for quantity, names, deviation in FACTORS:
         for name in names:
             table[f"{quantity}/{name}"] = (0.0, deviation)
+    table |= EXPECTED
     return table

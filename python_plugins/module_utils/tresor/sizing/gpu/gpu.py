@@ -3,6 +3,26 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
+
+# 32-bit lanes of a multiprocessor (compute unit) and boost clock in GHz, by vendor and compute
+# capability, as the architectures' white papers give them.
+_LANES: Final = {
+    ("nvidia", (7, 0)): (64, 1.53),
+    ("nvidia", (7, 5)): (64, 1.59),
+    ("nvidia", (8, 0)): (64, 1.41),
+    ("nvidia", (8, 6)): (128, 1.70),
+    ("nvidia", (8, 9)): (128, 2.50),
+    ("nvidia", (9, 0)): (128, 1.83),
+    ("nvidia", (10, 0)): (128, 1.92),
+    ("nvidia", (10, 3)): (128, 1.92),
+    ("nvidia", (12, 0)): (128, 2.45),
+    ("nvidia", (12, 1)): (128, 2.42),
+    ("amd", (9, 0)): (64, 1.70),
+    ("amd", (9, 4)): (128, 2.10),
+    ("amd", (9, 5)): (128, 2.40),
+}
+_USUAL_LANES: Final = (128, 1.7)
 
 
 @dataclass(frozen=True)
@@ -62,6 +82,12 @@ class Gpu:
         if self.fp4_tflops:
             formats |= {"nvfp4", "mxfp4"}
         return frozenset(formats)
+
+    @property
+    def vector_ops(self) -> float:
+        """32-bit instructions a second outside of the matrix units (a multiply-add is one)."""
+        lanes, clock = _LANES.get((self.vendor, self.compute_capability), _USUAL_LANES)
+        return self.sms * lanes * clock * 1e9
 
     def tflops(self, kind: str) -> float:
         """Return the dense speed of ``bf16``, ``fp16``, ``fp8``, ``int8`` or ``fp4``.

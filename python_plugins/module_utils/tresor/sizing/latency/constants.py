@@ -26,6 +26,8 @@ class Constants:
       for keys and values.
     - ``compute``: share of the dense arithmetic that large matrix products reach; ``attention``
       likewise for attention in prefill (of the 16-bit figure).
+    - ``step_us``: microseconds of the CPU per step, whatever is in it (scheduling, launching the
+      graph, collecting the tokens); engines that prepare the next step meanwhile hide them.
     - ``layer_us``: microseconds per layer and step that no size explains (launches, small kernels).
     - ``sequence_us``: microseconds per sequence and step (scheduling, sampling, detokenizing).
     - ``request_us``: microseconds per request (tokenizing, HTTP, first scheduling).
@@ -36,6 +38,8 @@ class Constants:
       unpacked to 16 bit; ``expert_read`` likewise for reading their weights.
     - ``expert_us``: microseconds per expert layer and step (routing, sorting, gathering).
     - ``activations``: how often the inputs and outputs of products pass through memory.
+    - ``vector``: instructions outside of the matrix units for each 16-bit element that enters or
+      leaves a product.
     - ``balance``: share of the step that the mean rank is busy when data-parallel ranks share
       experts and wait for each other.
     - ``occupancy``: share of the fullest steady state's rate that a service with Poisson arrivals

@@ -32,23 +32,24 @@ def fullest(rank: Rank, slots: float) -> Maximum:
     return _at(rank, max(1.0, min(slots, most_running(rank.request, rank.budget) * stages)))
 
 
-def fullest_within(rank: Rank, slots: float, limits: Limits, ranks: float = 1.0) -> Maximum:
+def fullest_within(rank: Rank, slots: float, limits: Limits) -> Maximum:
     """Return the fullest steady state that keeps limits when arrivals crowd.
 
-    Requests arrive independently, so their number in the house varies by its square root; equal
-    ``ranks`` share it evenly. The limits hold in the crowd that 99 of 100 requests do not exceed.
-    If even one sequence exceeds them, that one is returned: the caller sees it from its step.
+    Requests reach a rank independently, so their number in it varies by its square root, and so
+    does the number of prompts that an answer meets while it is written. Limits hold for 99 of 100
+    requests: the room for both is left free. If even one sequence exceeds the limits, that one is
+    returned: the caller sees it from its step.
     """
     high = fullest(rank, slots)
     alone = rank.alone()
-    if _within(alone, _crowded(rank, high, ranks), limits):
+    if _within(rank, alone, high, limits):
         return high
     lower, upper = 1.0, high.running
     best = _at(rank, 1.0)
     for _ in range(SEARCH_STEPS):
         middle = (lower + upper) / 2
         state = _at(rank, middle)
-        if _within(alone, _crowded(rank, state, ranks), limits):
+        if _within(rank, alone, state, limits):
             lower, best = middle, state
         else:
             upper = middle
@@ -62,12 +63,18 @@ def _at(rank: Rank, running: float) -> Maximum:
     return Maximum(running, parts.total, running / (parts.total * output), parts)
 
 
-def _crowded(rank: Rank, state: Maximum, ranks: float) -> Maximum:
-    house = state.running * ranks
-    return _at(rank, (house + CROWD * math.sqrt(house)) / ranks)
+def _within(rank: Rank, alone: float, state: Maximum, limits: Limits) -> bool:
+    """Tell whether a state whose prompts take ``alone`` seconds each stays within limits.
 
-
-def _within(alone: float, state: Maximum, limits: Limits) -> bool:
-    """Tell whether a state whose prompts take ``alone`` seconds each stays within limits."""
-    first = alone + 2 * state.step
-    return state.step * 1000 <= limits.itl_ms and first * 1000 <= limits.ttft_ms
+    The time per token of an answer is its mean step: it rises with the crowd that is there
+    meanwhile, and with the prompts that happen to come; the two add as independent deviations.
+    """
+    crowd = _at(rank, state.running + CROWD * math.sqrt(state.running)).step
+    if (alone + 2 * crowd) * 1000 > limits.ttft_ms:
+        return False
+    output = max(1.0, rank.request.output_tokens)
+    micro = max(1.0, state.running / rank.work.layout.pipeline)
+    prompt = rank.beside(micro, 0.0) - rank.step(micro).total
+    met = limits.tail * math.sqrt(state.running) / output * max(0.0, prompt)
+    late = state.step + math.hypot(crowd - state.step, met)
+    return late * 1000 <= limits.itl_ms

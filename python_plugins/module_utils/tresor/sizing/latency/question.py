@@ -140,7 +140,7 @@ def _answer(question: Question, work: Work, speed: Speed, occupancy: float) -> A
         return found if stable else _saturated(found)
     if question.limits is None:
         return _maximum(question, fullest(rank, slots / data), slots)
-    state = fullest_within(rank, slots / data, question.limits, share)
+    state = fullest_within(rank, slots / data, question.limits)
     return _maximum(question, replace(state, rate=state.rate * occupancy), slots)
 
 

@@ -18,8 +18,10 @@ ALL_TO_ALL_BYTES: Final = 3
 NODE_LINK_GB_S: Final = 50.0
 MICRO: Final = 1e-6
 # Rows of a tile of a grouped product: the last tile of each expert is half empty on average, and
-# kernels take narrower tiles for fewer rows.
+# kernels take narrower tiles for fewer rows. For a single product libraries choose among tiles and
+# split the inner dimension, which wastes about half as much.
 TILE: Final = 128.0
+SINGLE: Final = 0.5
 
 
 @dataclass(frozen=True)
@@ -41,7 +43,9 @@ class Speed:
     expert_wait: float
     balance: float
     moved: float
+    vector: float
     tile: float
+    host: float
     overlapped: bool = False
 
 
@@ -139,7 +143,9 @@ def engine_speed(
         expert_wait=constants.value("expert_us", *factors) * MICRO,
         balance=constants.share("balance", *factors),
         moved=constants.value("activations", *factors) / (gpu.bandwidth_gb_s * 1e9),
+        vector=constants.value("vector", *factors) / gpu.vector_ops,
         tile=TILE,
+        host=constants.value("step_us", *factors) * MICRO,
     )
 
 
@@ -161,7 +167,9 @@ def ideal_speed(gpu: Gpu) -> Speed:
         expert_wait=0.0,
         balance=1.0,
         moved=0.0,
+        vector=0.0,
         tile=0.0,
+        host=0.0,
     )
 
 
@@ -191,11 +199,16 @@ def step(work: Work, speed: Speed, load: Load) -> Parts:
     spread = work.layout.data
     read = sum(one.read for one in work.dense)
     busy = sum(2 * one.parameters * tokens / speed.compute[one.arithmetic] for one in work.dense)
+    busy /= _filled(speed.tile * SINGLE, tokens)
     if sampled:
         read += work.head.read
-        busy += 2 * work.head.parameters * sampled / speed.compute[work.head.arithmetic]
+        head = 2 * work.head.parameters * sampled / speed.compute[work.head.arithmetic]
+        busy += head / _filled(speed.tile * SINGLE, sampled)
     touched = work.experts_touched(tokens * spread)
-    filled = _filled(work, speed, tokens * spread, touched)
+    filled = 1.0
+    if touched:
+        rows = tokens * spread * work.expert_top_k / (work.expert_count * touched)
+        filled = _filled(speed.tile, rows)
     for one in work.experts:
         read += one.read * touched / speed.expert_read
         reached = speed.compute[one.arithmetic] * speed.expert * filled
@@ -215,9 +228,9 @@ def step(work: Work, speed: Speed, load: Load) -> Parts:
     product = (weights**KNEE + busy**KNEE) ** (1 / KNEE)
     attention = 2 * load.prompt_products / speed.attention
     communication = _communication(work, speed, tokens)
-    overhead = work.layers * speed.layer + work.expert_layers * speed.expert_wait
-    overhead += _activations(work, tokens) * speed.moved
-    host = load.sequences * speed.sequence + load.prompts * speed.request
+    overhead = work.depth * speed.layer + work.expert_layers * speed.expert_wait
+    overhead += _activations(work, speed, tokens)
+    host = speed.host + load.sequences * speed.sequence + load.prompts * speed.request
     if speed.overlapped:
         host = max(0.0, host - product - cache - attention - communication - overhead)
     return Parts(
@@ -231,24 +244,26 @@ def step(work: Work, speed: Speed, load: Load) -> Parts:
     )
 
 
-def _filled(work: Work, speed: Speed, tokens: float, touched: float) -> float:
-    """Return the share of the rows of the experts' tiles that hold a token."""
-    if not touched:
-        return 1.0
-    rows = max(1.0, tokens * work.expert_top_k / (work.expert_count * touched))
-    return rows / (rows + min(speed.tile, rows) / 2)
+def _filled(tile: float, rows: float) -> float:
+    """Return the share of the rows of a product's tiles that hold a token."""
+    rows = max(1.0, rows)
+    return rows / (rows + min(tile, rows) / 2)
 
 
-def _activations(work: Work, tokens: float) -> float:
-    """Return the bytes of activations that a rank passes between its kernels in a step.
+def _activations(work: Work, speed: Speed, tokens: float) -> float:
+    """Return the seconds in which activations pass from one product to the next.
 
-    Without expert parallelism every rank handles the tokens of all choices, each its slice of them.
+    They are read and written, and scaled, rounded and packed outside of the matrix units; the
+    longer of the two counts. Without expert parallelism every rank handles the tokens of all
+    choices, each its slice of them.
     """
     layout = work.layout
     choices = tokens * layout.data * work.expert_top_k
     if layout.expert:
         choices /= layout.tensor * layout.data
-    return tokens * work.moved + choices * work.expert_moved
+    moved = (tokens * work.moved + choices * work.expert_moved) * speed.moved
+    effort = (tokens * work.efforts + choices * work.expert_efforts) * speed.vector
+    return max(moved, effort)
 
 
 def _communication(work: Work, speed: Speed, tokens: float) -> float:
@@ -258,7 +273,7 @@ def _communication(work: Work, speed: Speed, tokens: float) -> float:
     if layout.tensor > 1:
         # Two all-reduces a layer; a ring sends 2 (t - 1) / t of the message.
         sent = 2 * (layout.tensor - 1) / layout.tensor * message
-        total += work.layers * (speed.link_wait + 2 * sent / speed.link)
+        total += work.depth * (speed.link_wait + 2 * sent / speed.link)
     ranks = layout.tensor * layout.data
     if layout.expert and layout.data > 1 and work.expert_count:
         copies = min(work.expert_top_k, ranks) * (ranks - 1) / ranks

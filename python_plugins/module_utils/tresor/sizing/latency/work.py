@@ -32,6 +32,12 @@ ARITHMETICS: Final = ("bf16", "fp8", "int8", "fp4", WEIGHT_ONLY)
 # arithmetic reads (its producer quantizes it).
 ACTIVATION_BYTES: Final = 2
 _INPUT_BYTES: Final = {"fp8": 1.0, "int8": 1.0, "fp4": 0.5}
+# Work outside of the matrix units per element that enters a product, against one of 16 bit: a
+# narrow input is scaled, rounded and packed, in blocks of 16 with a scale each for 4-bit ones.
+_INPUT_EFFORT: Final = {"fp8": 2.0, "int8": 2.0, "fp4": 4.0}
+_HALVES: Final = (Kind.ATTENTION, Kind.LINEAR_ATTENTION, Kind.MLP)
+# Engines join these products with the one before them, so its input serves them too.
+_JOINED: Final = ("k_proj", "v_proj", "up_proj")
 
 
 @dataclass(frozen=True)
@@ -81,15 +87,18 @@ class KeyValues:
 class Work:
     """The work of one rank of a model under a layout.
 
+    ``depth`` counts layers as pairs of a mixer (attention of any kind) and a block that follows it,
+    as nearly all models have; each half of a pair ends in an all-reduce under tensor parallelism.
     ``dense`` are the weights every token passes, ``head`` those of the output vocabulary (only
     tokens that are sampled pass them), ``experts`` the routed experts this rank holds with their
     multiply-adds per token of the whole deployment. ``moved`` bytes of activations enter and leave
     the dense products per token, ``expert_moved`` those of the experts per token and choice, each
-    over all layers.
+    over all layers. ``efforts`` and ``expert_efforts`` count the elements behind those bytes,
+    weighted by the work outside of the matrix units that each takes.
     """
 
     layout: Layout
-    layers: int
+    depth: float
     hidden_size: int
     vocab_size: int
     dense: tuple[Matrices, ...]
@@ -101,6 +110,8 @@ class Work:
     caches: tuple[KeyValues, ...]
     moved: float
     expert_moved: float
+    efforts: float
+    expert_efforts: float
 
     @property
     def weight_bytes(self) -> float:
@@ -122,7 +133,7 @@ class Work:
 @functools.lru_cache(maxsize=1024)
 def count_work(shape: ModelShape, gpu: Gpu, layout: Layout, kv_bits: float) -> Work:
     """Count the work of one rank; ``kv_bits`` is the width of a cached element."""
-    moved = expert_moved = 0.0
+    moved = expert_moved = efforts = expert_efforts = 0.0
     dense: dict[str, list[float]] = {}
     routed: dict[str, list[float]] = {}
     head = Matrices("bf16", 0.0, 0.0)
@@ -141,14 +152,18 @@ def count_work(shape: ModelShape, gpu: Gpu, layout: Layout, kv_bits: float) -> W
         elif weight.kind is Kind.EXPERT and shape.experts is not None:
             active = parameters * shape.experts.top_k / shape.experts.count
             _add(routed, arithmetic, size, active)
-            expert_moved += _moved(weight, layout, arithmetic) / shape.experts.count * count
+            size, effort = _moved(weight, layout, arithmetic)
+            expert_moved += size / shape.experts.count * count
+            expert_efforts += effort / shape.experts.count * count
         else:
             _add(dense, arithmetic, size, parameters)
-            moved += _moved(weight, layout, arithmetic) * count
+            size, effort = _moved(weight, layout, arithmetic)
+            moved += size * count
+            efforts += effort * count
     experts = shape.experts
     return Work(
         layout=layout,
-        layers=shape.num_layers,
+        depth=_depth(shape),
         hidden_size=shape.hidden_size,
         vocab_size=shape.vocab_size,
         dense=_matrices(dense),
@@ -163,6 +178,8 @@ def count_work(shape: ModelShape, gpu: Gpu, layout: Layout, kv_bits: float) -> W
         ),
         moved=moved,
         expert_moved=expert_moved,
+        efforts=efforts,
+        expert_efforts=expert_efforts,
     )
 
 
@@ -176,7 +193,17 @@ def _matrices(table: dict[str, list[float]]) -> tuple[Matrices, ...]:
     return tuple(Matrices(kind, entry[0], entry[1]) for kind, entry in table.items())
 
 
-def _moved(weight: Weight, layout: Layout, arithmetic: str) -> float:
+def _depth(shape: ModelShape) -> float:
+    halves = sum(
+        count
+        for weight, count in shape.weights()
+        if weight.split is Split.ROW and weight.linear and weight.kind in _HALVES
+    )
+    halves += shape.experts.layers if shape.experts is not None else 0
+    return halves / 2 or float(shape.num_layers)
+
+
+def _moved(weight: Weight, layout: Layout, arithmetic: str) -> tuple[float, float]:
     """Return the bytes that one token reads and writes around a weight on one rank, all copies.
 
     A product reads its inputs and writes its outputs; a vector (a norm) reads and writes its rows.
@@ -192,8 +219,11 @@ def _moved(weight: Weight, layout: Layout, arithmetic: str) -> float:
             rows /= layout.tensor
         else:
             cols /= layout.tensor
+    if weight.module.endswith(_JOINED):
+        cols = 0.0
     read = _INPUT_BYTES.get(arithmetic, ACTIVATION_BYTES) * cols
-    return weight.copies * (read + ACTIVATION_BYTES * rows)
+    effort = _INPUT_EFFORT.get(arithmetic, 1.0) * cols + rows
+    return weight.copies * (read + ACTIVATION_BYTES * rows), weight.copies * effort
 
 
 def _arithmetic(form: Format | None, gpu: Gpu) -> str:
