@@ -20,6 +20,7 @@ from stages.shell import BUILD, REPOSITORY, StageError, lab, on_host, output, ru
 HOSTS = ("gpu1", "ops1")
 MOST_EXPOSURE = 2.0
 _WORK = BUILD / "gpu-host"
+_UNFINISHED = "/var/lib/tresor/gpu/drained.json"
 _ENGINE = "tresor-vllm@chat.service"
 _SOURCE = "deb [trusted=yes] file:/var/lib/standin ./\n"
 _RECAP = re.compile(r"^(\S+)\s+: ok=\d+\s+changed=(\d+)\s+unreachable=(\d+)\s+failed=(\d+)", re.M)
@@ -203,6 +204,24 @@ def _exchange() -> None:
         _stands(host, standins.NEW)
     changed = play(standins.NEW.driver)
     _expect(not any(changed.values()), f"converge after the exchange changed: {changed}")
+    _say("an exchange that was killed is finished by the next one")
+    _on(
+        "ops1",
+        "apt-get",
+        "-y",
+        "--allow-change-held-packages",
+        "--allow-downgrades",
+        "install",
+        f"nvidia-open={standins.OLD.driver}-1",
+    )
+    _on(
+        "ops1",
+        "sh",
+        "-euc",
+        f"systemctl disable --now {_ENGINE}; echo '[\"{_ENGINE}\"]' > {_UNFINISHED}",
+    )
+    play(standins.NEW.driver, "ops1", entry="change")
+    _stands("ops1", standins.NEW)
     _say("rollback to the older set")
     play(standins.OLD.driver, "ops1", entry="change")
     _stands("ops1", standins.OLD)
@@ -267,6 +286,8 @@ def _stands(host: str, release: standins.Release) -> None:
     _expect(record["driver"] == release.driver, f"{host}: the record says {record['driver']}")
     _expect(_on(host, "cat", "/run/standin/driver").strip() == release.driver, f"{host}: loaded")
     _expect(_active(host, _ENGINE), f"{host}: the engine was not started again")
+    left = _on(host, "ls", _UNFINISHED, fails=True)
+    _expect("No such file" in left, f"{host}: the change has not ended: {left}")
     enabled = _on(host, "systemctl", "is-enabled", _ENGINE).strip()
     _expect(enabled == "enabled", f"{host}: the engine would not start at the next boot")
 
