@@ -18,7 +18,9 @@ from stages import gpu_standins as standins
 from stages.shell import BUILD, REPOSITORY, StageError, lab, on_host, output, run
 
 HOSTS = ("gpu1", "ops1")
+MOST_EXPOSURE = 2.0
 _WORK = BUILD / "gpu-host"
+_UNFINISHED = "/var/lib/tresor/gpu/drained.json"
 _ENGINE = "tresor-vllm@chat.service"
 _SOURCE = "deb [trusted=yes] file:/var/lib/standin ./\n"
 _RECAP = re.compile(r"^(\S+)\s+: ok=\d+\s+changed=(\d+)\s+unreachable=(\d+)\s+failed=(\d+)", re.M)
@@ -45,6 +47,7 @@ def main() -> None:
         _converged(host)
     _refusals()
     _exchange()
+    _watched()
     print(f"gpu-host: everything passed in {time.monotonic() - started:.0f} s", flush=True)
 
 
@@ -67,7 +70,8 @@ def _provide() -> None:
         script = (
             "rm -rf /var/lib/standin; mkdir -p /var/lib/standin; tar -C /var/lib/standin -x; "
             f"printf '{_SOURCE.strip()}\\n' > /etc/apt/sources.list.d/standin.list; "
-            "apt-get -q update; apt-get -q -y install standin-hardware; "
+            "apt-get -q -o Acquire::Languages=none update; "
+            "DEBIAN_FRONTEND=noninteractive apt-get -q -y install standin-hardware; "
             "systemctl daemon-reload; systemctl enable --now standin-hardware "
             f"{_ENGINE}"
         )
@@ -200,9 +204,78 @@ def _exchange() -> None:
         _stands(host, standins.NEW)
     changed = play(standins.NEW.driver)
     _expect(not any(changed.values()), f"converge after the exchange changed: {changed}")
+    _say("an exchange that was killed is finished by the next one")
+    _on(
+        "ops1",
+        "apt-get",
+        "-y",
+        "--allow-change-held-packages",
+        "--allow-downgrades",
+        "install",
+        f"nvidia-open={standins.OLD.driver}-1",
+    )
+    _on(
+        "ops1",
+        "sh",
+        "-euc",
+        f"systemctl disable --now {_ENGINE}; echo '[\"{_ENGINE}\"]' > {_UNFINISHED}",
+    )
+    play(standins.NEW.driver, "ops1", entry="change")
+    _stands("ops1", standins.NEW)
     _say("rollback to the older set")
     play(standins.OLD.driver, "ops1", entry="change")
     _stands("ops1", standins.OLD)
+
+
+def _watched() -> None:
+    """An XID of each kind, through the host's own watcher in its sandbox."""
+    host, unit = "gpu1", "tresor-gpu-watcher"
+    _say("XIDs: a reset with proof, then an error that somebody must judge")
+    drop_in = "[Service]\\nEnvironment=PATH=/usr/share/standin-hardware/bin:/usr/sbin:/usr/bin\\n"
+    _on(
+        host,
+        *("sh", "-euc"),
+        f"mkdir -p /run/systemd/system/{unit}.service.d; "
+        f"printf '{drop_in}' > /run/systemd/system/{unit}.service.d/test.conf; "
+        f"systemctl daemon-reload; systemctl restart {unit}",
+    )
+    _xid(host, 119, "pid=1, Timeout after 6s of waiting for RPC response from GPU0 GSP!")
+    events = _wait_for(host, "gpu.resumed")
+    _expect(
+        [e for e in events if e in {"gpu.drained", "gpu.reset", "gpu.repaired", "gpu.resumed"}]
+        == ["gpu.drained", "gpu.reset", "gpu.repaired", "gpu.resumed"],
+        f"{host}: the watcher did {events}",
+    )
+    _expect(_active(host, _ENGINE), f"{host}: the engine does not run after the reset")
+    _xid(host, 48, "An uncorrectable double bit error (DBE) has been detected on GPU")
+    _wait_for(host, "gpu.drained", count=2)
+    _expect(not _active(host, _ENGINE), f"{host}: the engine runs on memory that lost bits")
+    figures = _on(host, "cat", "/var/lib/tresor/node_exporter/gpu_watcher.prom")
+    for line in ('xid_total{pci="0000:18:00",xid="48"} 1', "drained 1", 'action="reset_gpu"} 1'):
+        _expect(line in figures, f"{host}: the figures lack {line}:\n{figures}")
+    exposure = _on(host, "systemd-analyze", "security", "--no-pager", unit).splitlines()[-1]
+    _expect(float(exposure.split()[-3]) <= MOST_EXPOSURE, f"{host}: {exposure}")
+    print(f"gpu-host: {exposure.strip()}", flush=True)
+
+
+def _xid(host: str, code: int, text: str) -> None:
+    message = f"NVRM: Xid (PCI:0000:18:00): {code}, {text}"
+    entry = json.dumps({"__CURSOR": f"x={code}", "MESSAGE": message})
+    line = f"printf '%s\\n' '{entry}' >> /var/lib/standin-kernel/log"
+    _on(host, "sh", "-euc", line)
+
+
+def _wait_for(host: str, event: str, count: int = 1) -> list[str]:
+    """Return the watcher's events once the given one came often enough."""
+    events: list[str] = []
+    for _ in range(60):
+        said = _on(host, "/usr/bin/journalctl", "-t", "tresor-gpu-watcher", "-o", "cat")
+        lines = [line for line in said.splitlines() if line.startswith("{")]
+        events = [json.loads(line)["event"] for line in lines]
+        if events.count(event) >= count:
+            return events
+        time.sleep(1)
+    raise StageError(f"{host}: no {event} within a minute, only {events}\n{said[-2000:]}")
 
 
 def _stands(host: str, release: standins.Release) -> None:
@@ -213,6 +286,8 @@ def _stands(host: str, release: standins.Release) -> None:
     _expect(record["driver"] == release.driver, f"{host}: the record says {record['driver']}")
     _expect(_on(host, "cat", "/run/standin/driver").strip() == release.driver, f"{host}: loaded")
     _expect(_active(host, _ENGINE), f"{host}: the engine was not started again")
+    left = _on(host, "ls", _UNFINISHED, fails=True)
+    _expect("No such file" in left, f"{host}: the change has not ended: {left}")
     enabled = _on(host, "systemctl", "is-enabled", _ENGINE).strip()
     _expect(enabled == "enabled", f"{host}: the engine would not start at the next boot")
 

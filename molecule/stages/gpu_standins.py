@@ -201,6 +201,13 @@ def _hardware(work: Path, folder: Path) -> None:
     root = work / "hardware"
     _unit(root, "hardware", "standin-hardware.service")
     _unit(root, "hardware", "tresor-vllm@.service")
+    journal = root / "usr/share/standin-hardware/bin/journalctl"
+    journal.parent.mkdir(parents=True)
+    shutil.copy(STANDIN / "hardware/journalctl", journal)
+    journal.chmod(0o755)
+    log = root / "var/lib/standin-kernel/log"
+    log.parent.mkdir(parents=True)
+    log.write_text("")
     for address, kind in (
         ("0000:18:00.0", "0x030200"),
         ("0000:2a:00.0", "0x030200"),

@@ -300,6 +300,33 @@ ALERTS: Sequence[AlertCase] = (
         labels={"host": "gateway1", "worker": "0"},
     ),
     AlertCase(
+        "GpuHostDrained",
+        **one('tresor_gpu_watcher_drained{host="gpu1"}', "1x60", "0x60"),
+        labels={"host": "gpu1"},
+    ),
+    AlertCase(
+        "GpuXid",
+        **one('tresor_gpu_xid_total{host="gpu1",pci="0000:18:00",xid="79"}', "1x20 2x40", "1x60"),
+        labels={"host": "gpu1", "pci": "0000:18:00", "xid": "79"},
+        why="again",
+    ),
+    AlertCase(
+        "GpuXid",
+        **one('tresor_gpu_xid_total{host="gpu1",pci="0000:18:00",xid="79"}', "_x25 1x40", "1x60"),
+        labels={"host": "gpu1", "pci": "0000:18:00", "xid": "79"},
+        why="for the first time",
+    ),
+    AlertCase(
+        "GpuWatcherSilent",
+        **one('tresor_gpu_watcher_last_look_timestamp_seconds{host="gpu1"}', "60x60", "0+60x60"),
+        labels={"host": "gpu1"},
+    ),
+    AlertCase(
+        "GpuRowRemapFailed",
+        **one('DCGM_FI_DEV_ROW_REMAP_FAILURE{host="gpu1",gpu="0"}', "1x60", "0x60"),
+        labels={"host": "gpu1", "gpu": "0"},
+    ),
+    AlertCase(
         "UnitFailed",
         fires={'node_systemd_unit_state{host="gpu1",name="u.service",state="failed"}': "1x60"},
         quiet={

@@ -37,6 +37,8 @@ class Tool:
                 raise load("tresor_packages").SystemStateError(f"Version of {pair} was not found")
         if "--simulate" not in command:
             self.installed.update(pair.split("=") for pair in pairs)
+            # As apt does: to change a held package, it takes the hold off.
+            self.held -= {pair.split("=")[0] for pair in pairs}
         return ""
 
 
@@ -69,6 +71,18 @@ def test_check_do_check_do(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (tool.installed, tool.held) == (WANTED, set(WANTED))
     assert not call("tresor_packages", check=True, packages=packages())["changed"]
     assert not call("tresor_packages", packages=packages())["changed"]
+
+
+def test_package_that_was_held_is_held_again_after_its_change(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    tool = Tool({"driver": "1", "fabric": WANTED["fabric"]}, set(WANTED), offered())
+    use(monkeypatch, tool)
+
+    done = call("tresor_packages", packages=packages())
+
+    assert done["held"] == ["driver"]
+    assert tool.held == set(WANTED)
 
 
 def test_version_that_no_source_has_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -54,7 +54,10 @@ class Steps:
 
 
 def decide(wanted: Mapping[str, str], state: State, *, hold: bool) -> Steps:
-    """Return the steps from a state to the wanted versions."""
+    """Return the steps from a state to the wanted versions.
+
+    What is installed over a hold loses it: apt takes the hold off to change the package.
+    """
     install = tuple(
         (name, version)
         for name, version in wanted.items()
@@ -62,7 +65,11 @@ def decide(wanted: Mapping[str, str], state: State, *, hold: bool) -> Steps:
     )
     return Steps(
         install=install,
-        hold=tuple(name for name in wanted if hold and name not in state.held),
+        hold=tuple(
+            name
+            for name in wanted
+            if hold and (name not in state.held or name in {changed for changed, _ in install})
+        ),
         before=tuple((name, state.installed.get(name, "absent")) for name, _ in install),
     )
 
