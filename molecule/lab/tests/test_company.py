@@ -51,6 +51,30 @@ def test_probe_clients_get_what_their_names_say(made: Company) -> None:
     assert by_id["cli"]["secret"] is None
 
 
+def test_page_of_the_gateway_is_a_client_that_is_told_of_logouts(made: Company) -> None:
+    clients = idp_config(made)["clients"]
+    assert isinstance(clients, list)
+    [portal] = [client for client in clients if client["id"] == company.PORTAL]
+    assert portal["redirect_uris"] == ["https://llm.site.example/callback"]
+    assert portal["backchannel_logout_uri"] == "https://llm.site.example/backchannel-logout"
+    [secret] = [
+        entry
+        for entry in bastion_files(made)
+        if isinstance(entry, File) and entry.path.endswith("portal-client-secret")
+    ]
+    assert (secret.content, secret.mode) == (portal["secret"], 0o400)
+
+
+def test_machines_certificate_is_a_clients_and_no_servers(made: Company, tmp_path: Path) -> None:
+    (tmp_path / "ca.pem").write_text(made.ca_certificate)
+    (tmp_path / "leaf.pem").write_text(made.reporter_certificate)
+    command = ["openssl", "verify", "-x509_strict", "-CAfile", "ca.pem"]
+    for purpose, good in (("sslclient", True), ("sslserver", False)):
+        full = [*command, "-purpose", purpose, "leaf.pem"]
+        done = subprocess.run(full, cwd=tmp_path, capture_output=True, check=False)
+        assert (done.returncode == 0) == good, purpose
+
+
 def test_bastion_gets_the_probes_secrets_and_no_others(made: Company) -> None:
     entries = [entry for entry in bastion_files(made) if isinstance(entry, File)]
     secrets = {entry.path: entry for entry in entries if "secrets/verify/" in entry.path}

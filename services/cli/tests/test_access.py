@@ -102,8 +102,7 @@ def test_explain_says_which_group_it_takes(plan: str, capsys: pytest.CaptureFixt
     assert main(ask(plan, *arguments, as_json=False)) == 1
     assert (
         "alice may not use small: no rule for these groups names it; it takes "
-        "service account nightly or staff"
-        in (capsys.readouterr().out)
+        "service account nightly or staff" in (capsys.readouterr().out)
     )
 
 

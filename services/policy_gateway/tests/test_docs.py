@@ -108,3 +108,12 @@ def test_example_configuration_works() -> None:
     [example] = re.findall(r"```yaml\n(.*?)```", (SERVICE / "README.md").read_text(), re.DOTALL)
     assert yaml.safe_load(example)
     assert config.parse(example, "README.md").models[0].name == "small-model"
+
+
+def test_example_of_the_portal_works() -> None:
+    text = (SERVICE / "README.md").read_text()
+    [example] = re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)
+    [portal] = re.findall(r"```\n(portal:.*?)```", text, re.DOTALL)
+    settings = config.parse(example + portal, "README.md").portal
+    assert settings is not None
+    assert settings.url == "http://127.0.0.1:8082"

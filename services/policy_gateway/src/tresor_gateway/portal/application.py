@@ -6,14 +6,15 @@ import asyncio
 import logging
 import re
 from collections.abc import Awaitable, Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from http import HTTPStatus
 from pathlib import Path
 from typing import Final
 
 import msgspec
 
 from tresor_gateway import config_schema as schema
-from tresor_gateway.api.errors import ApiError
+from tresor_gateway.api.errors import INVALID, SERVER, ApiError
 from tresor_gateway.audit.uuid7 import uuid7
 from tresor_gateway.audit.writer import AuditWriter
 from tresor_gateway.http.exchange import Exchange, Headers
@@ -32,8 +33,8 @@ _REQUEST_ID: Final = re.compile(rb"[A-Za-z0-9._-]{8,64}")
 _STATIC: Final = Path(__file__).parent / "static"
 _CHAT: Final = "chat.completions"
 _MAX_MESSAGE: Final = 16_000
-_UNAUTHORIZED: Final = 401
-_OK: Final = 200
+_UNAUTHORIZED: Final = HTTPStatus.UNAUTHORIZED.value
+_OK: Final = HTTPStatus.OK.value
 Handler = Callable[[Visit], Awaitable[None]]
 
 
@@ -80,8 +81,7 @@ class PortalApplication:
 
     def adopt(self, config: schema.Config) -> None:
         """Show another configuration's models and rights from now on."""
-        values = {name: getattr(self._is, name) for name in Surroundings.__dataclass_fields__}
-        self._is = Surroundings(**{**values, "config": config})
+        self._is = replace(self._is, config=config)
 
     # --- Application --------------------------------------------------------------------------
 
@@ -325,7 +325,8 @@ def _texts(body: bytes) -> tuple[str, str]:
 
 
 def _error(problem: ProblemError, text: str) -> bytes:
-    error = {"message": text, "type": "invalid_request_error", "param": None}
+    kind = SERVER if problem.status >= HTTPStatus.INTERNAL_SERVER_ERROR else INVALID
+    error = {"message": text, "type": kind, "param": None}
     return msgspec.json.encode({"error": {**error, "code": problem.reason}})
 
 
