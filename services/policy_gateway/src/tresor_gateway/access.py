@@ -26,6 +26,8 @@ class Grant:
     endpoints: frozenset[str]
     pairs: frozenset[tuple[str, str]]
     limits: Limits
+    # Whether an answer's last byte waits for its record.
+    strict: bool = False
 
     def may_use_endpoint(self, endpoint: str) -> bool:
         """Whether any rule names the endpoint."""
@@ -65,4 +67,5 @@ class AccessTable:
                     if TASK_OF_ENDPOINT.get(endpoint, self._tasks[model]) == self._tasks[model]
                 )
         limits = combined(self._rules[group] for group in known)
-        return Grant(known, frozenset(endpoints), frozenset(pairs), limits)
+        strict = any(rule.strict for group in known for rule in self._rules[group])
+        return Grant(known, frozenset(endpoints), frozenset(pairs), limits, strict)

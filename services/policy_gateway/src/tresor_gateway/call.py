@@ -238,7 +238,8 @@ class Call:
             gateway.settle(
                 self.ticket, used if tokens is None else tokens.prompt + tokens.completion
             )
-        gateway.audit.append(record, then)
+        strict = identity is not None and identity.strict
+        gateway.audit.append(record, then, strict=strict)
 
     def _add_verdicts(self, record: records.Decision, guard: Guard) -> None:
         metrics = self._gateway.metrics

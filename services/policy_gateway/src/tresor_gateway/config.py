@@ -168,6 +168,8 @@ def _check(config: schema.Config) -> Iterator[str]:
         )
     if not Path(config.audit.directory).is_absolute():
         yield f"audit.directory: value {config.audit.directory!r}: write an absolute path"
+    if config.audit.strict_tenants and config.identity.tenant_claim is None:
+        yield "audit.strict_tenants: needs identity.tenant_claim, which says where a tenant stands"
 
 
 def _check_listeners(config: schema.Config) -> Iterator[str]:

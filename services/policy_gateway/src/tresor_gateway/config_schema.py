@@ -157,6 +157,7 @@ class AccessRule(Section, frozen=True, kw_only=True):
     models: Annotated[list[Name], Meta(min_length=1)]
     endpoints: Annotated[list[EndpointName], Meta(min_length=1)]
     limits: UserLimits | None = None
+    strict: bool = False
 
 
 class Limits(Section, frozen=True, kw_only=True):
@@ -222,6 +223,7 @@ class Audit(Section, frozen=True, kw_only=True):
     directory: Text
     host: Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
     strict: bool = False
+    strict_tenants: list[Text] = []
     commit_milliseconds: Annotated[int, Meta(ge=1, le=50)] = 20
     max_file_bytes: Size = 64 << 20
     max_pending_records: Count = 100_000

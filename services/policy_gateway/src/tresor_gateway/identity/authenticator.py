@@ -36,6 +36,8 @@ class Identity:
     grant: Grant
     cache_salt: str
     expires: float
+    # The record of an answer is on disk before its last byte leaves.
+    strict: bool = False
 
 
 class KeysNeededError(Exception):
@@ -54,6 +56,7 @@ class Authenticator:
         *,
         cache_seconds: float,
         cache_entries: int,
+        strict_tenants: frozenset[str] = frozenset(),
         clock: Callable[[], float] = time.monotonic,
         wall: Callable[[], float] = time.time,
     ) -> None:
@@ -63,6 +66,7 @@ class Authenticator:
         self._site_keys = site_keys
         self._cache_seconds = cache_seconds
         self._cache_entries = cache_entries
+        self._strict_tenants = strict_tenants
         self._clock = clock
         self._wall = wall
         self._cache: dict[bytes, tuple[Identity, float]] = {}
@@ -122,14 +126,16 @@ class Authenticator:
         # Without a tenant each subject is one of its own: too narrow is safe, too wide is not.
         tenant = f"tenant:{claims.tenant}" if claims.tenant else f"subject:{claims.subject}"
         token_id = claims.token_id.encode() if claims.token_id else digest
+        grant = self._access.grant(claims.groups)
         return Identity(
             subject=self._site_keys.pseudonym("subject", issuer, claims.subject),
             tenant=self._site_keys.pseudonym("tenant", issuer, tenant),
             client=claims.client,
             token=hashlib.sha256(token_id).hexdigest()[:32],
-            grant=self._access.grant(claims.groups),
+            grant=grant,
             cache_salt=self._site_keys.cache_salt(issuer, tenant),
             expires=claims.expires,
+            strict=grant.strict or claims.tenant in self._strict_tenants,
         )
 
     def _remember(self, digest: bytes, identity: Identity, now: float) -> None:

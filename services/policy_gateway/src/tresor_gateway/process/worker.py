@@ -61,6 +61,7 @@ class Worker:
             site_keys.load(config),
             cache_seconds=config.identity.cache_seconds,
             cache_entries=config.identity.cache_entries,
+            strict_tenants=frozenset(config.audit.strict_tenants),
         )
         self._gateway = Gateway(
             loop,
