@@ -16,6 +16,7 @@ import yaml
 
 from tresor_gateway import config_schema as schema
 from tresor_gateway.access import TASK_OF_ENDPOINT
+from tresor_gateway.content import policy as content_policy
 from tresor_gateway.errors import ConfigError
 
 MAX_CONFIG_BYTES = 4 << 20
@@ -157,6 +158,7 @@ def _check(config: schema.Config) -> Iterator[str]:
     yield from _check_models(config)
     yield from _check_routes(config)
     yield from _check_access(config)
+    yield from content_policy.problems(config)
     limited = any(rule.limits is not None for rule in config.access)
     if config.usage.file is None and limited and config.workers > 1:
         yield "usage.file: is required when access rules have limits and there are several workers"

@@ -229,6 +229,27 @@ class Audit(Section, frozen=True, kw_only=True):
     max_pending_records: Count = 100_000
 
 
+class ContentRule(Section, frozen=True, kw_only=True):
+    """What is kept of requests that fit everything given; the first fitting rule decides."""
+
+    keep: Literal["none", "masked", "full"]
+    groups: list[Text] | None = None
+    endpoints: list[EndpointName] | None = None
+    models: list[Name] | None = None
+
+
+class Content(Section, frozen=True, kw_only=True):
+    """Where prompts and answers are kept, of whom, and for how long."""
+
+    directory: Text
+    key_file: Text
+    rules: Annotated[list[ContentRule], Meta(min_length=1)]
+    retention_days: Annotated[int, Meta(ge=1, le=3660)]
+    min_free_bytes: Annotated[int, Meta(ge=0)] = 1 << 30
+    max_pending_bytes: Size = 64 << 20
+    commit_milliseconds: Annotated[int, Meta(ge=1, le=50)] = 10
+
+
 class Config(Section, frozen=True, kw_only=True):
     """The whole file."""
 
@@ -243,6 +264,7 @@ class Config(Section, frozen=True, kw_only=True):
     limits: Limits = Limits()
     guardrails: Guardrails = Guardrails()
     usage: Usage = Usage()
+    content: Content | None = None
     keys: Keys | None = None
     workers: Annotated[int, Meta(ge=1, le=128)] = 1
     pid_file: Text | None = None

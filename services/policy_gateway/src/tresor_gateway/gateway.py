@@ -16,6 +16,7 @@ from typing import Any, Final
 
 from tresor_gateway import config_schema as schema
 from tresor_gateway import dialect
+from tresor_gateway.answering import Answering
 from tresor_gateway.api import answers, endpoints, errors, request
 from tresor_gateway.api.endpoints import Endpoint, EndpointTable
 from tresor_gateway.api.errors import ApiError
@@ -31,6 +32,8 @@ from tresor_gateway.audit.uuid7 import uuid7
 from tresor_gateway.audit.writer import AuditWriter
 from tresor_gateway.call import Call
 from tresor_gateway.catalogue import Catalogue, Model
+from tresor_gateway.content.keeping import Keeping
+from tresor_gateway.content.kept import Tap
 from tresor_gateway.guarded import Contract, Guarded, categories, with_complaint
 from tresor_gateway.guardrails.errors import (
     BlockedError,
@@ -64,6 +67,7 @@ class Parts:
     metrics: GatewayMetrics
     pipeline: Pipeline
     usage: UsageTable
+    content: Keeping | None = None
 
 
 class Gateway:
@@ -81,6 +85,7 @@ class Gateway:
         self._pipeline = parts.pipeline
         self._routes = Routes(parts.config.routes)
         self._usage = parts.usage
+        self._content = parts.content
         self._behind_proxy = behind_proxy
         self._endpoints = EndpointTable(
             frozenset(parts.catalogue.tasks.values()), internal=behind_proxy
@@ -97,6 +102,7 @@ class Gateway:
         self._config = parts.config
         self._catalogue = parts.catalogue
         self._pipeline = parts.pipeline
+        self._content = parts.content
         self._routes = Routes(parts.config.routes)
         self._endpoints = EndpointTable(
             frozenset(parts.catalogue.tasks.values()), internal=self._behind_proxy
@@ -244,6 +250,8 @@ class Gateway:
         prepared.usage_wanted = prepared.usage_wanted or endpoint.translated
         guard = call.guard = self._pipeline.guard(identity.cache_salt.encode())
         self._judge(guard, parsed)
+        if self._content is not None:
+            call.keeper = self._content.watch(call, parsed, guard)
 
         def forward(receiver: Receiver) -> Forward:
             return Forward(
@@ -394,11 +402,12 @@ class Gateway:
             whole = action == "block" and not getattr(parsed, "stream", False)
             again = ask_again if settings.repair and whole else None
             contract = Contract(compiled, action, again)
-        if isinstance(parsed, (EmbeddingRequest, RerankRequest)) or (
-            contract is None and not guard.cleans_responses
-        ):
+        if isinstance(parsed, (EmbeddingRequest, RerankRequest)):
             return call
-        receiver = Guarded(call, guard, chat=chat, contract=contract)
+        behind: Answering = call if call.keeper is None else Tap(call, call.keeper)
+        if contract is None and not guard.cleans_responses:
+            return behind
+        receiver = Guarded(behind, guard, chat=chat, contract=contract)
         return receiver
 
 

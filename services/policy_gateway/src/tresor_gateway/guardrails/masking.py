@@ -61,6 +61,13 @@ class Placeholders:
         """What stands behind a placeholder."""
         return self._values[name]
 
+    def conceal(self, text: str) -> str:
+        """``text`` with every value that could have been put back as its placeholder again."""
+        # The longest first: one value may be a part of another.
+        for name, value in sorted(self._values.items(), key=lambda item: -len(item[1])):
+            text = text.replace(value, name)
+        return text
+
 
 def replace(text: str, spans: Sequence[Span], substitute: Callable[[Span, str], str]) -> str:
     """``text`` with every span substituted; spans are in order and do not overlap."""

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 from typing import Final
 
 from tresor_gateway.audit.writer import AuditWriter
+from tresor_gateway.content.writer import ContentWriter
 from tresor_gateway.http.server import HttpServer
 from tresor_gateway.identity.keystore import KeyStore
 from tresor_gateway.metrics.registry import Counter, Gauge, Histogram, Labels, Registry
@@ -147,6 +148,43 @@ class GatewayMetrics:
             "tresor_gateway_audit_chain_breaks",
             "Chains found damaged by more than a crash at start.",
             lambda: audit.breaks,
+        )
+
+    def watch_content(self, content: ContentWriter) -> None:
+        """The content store."""
+        for name, help_text, read in (
+            ("tresor_gateway_content_kept_total", "Kept requests.", lambda: content.kept),
+            (
+                "tresor_gateway_content_kept_bytes_total",
+                "Bytes of ciphertext written.",
+                lambda: content.kept_bytes,
+            ),
+            (
+                "tresor_gateway_content_commits_total",
+                "Synced writes of content.",
+                lambda: content.commits,
+            ),
+            (
+                "tresor_gateway_content_failed_total",
+                "Requests whose content could not be kept; they were not answered.",
+                lambda: content.failed,
+            ),
+        ):
+            self._gauge(name, help_text, read, kind="counter")
+        self._gauge(
+            "tresor_gateway_content_pending_bytes",
+            "Content that is not on disk yet.",
+            lambda: content.pending_bytes,
+        )
+        self._gauge(
+            "tresor_gateway_content_healthy",
+            "1 while content can be kept.",
+            lambda: content.healthy,
+        )
+        self._gauge(
+            "tresor_gateway_content_free_bytes",
+            "What the file system of the content has left.",
+            lambda: content.free_bytes,
         )
 
     def watch_engines(self, pool: EnginePool) -> None:

@@ -9,12 +9,15 @@ import time
 from pathlib import Path
 from typing import Final
 
+import msgspec
+
 from tresor_gateway import config_schema as schema
 from tresor_gateway import keys as site_keys
 from tresor_gateway.access import AccessTable
 from tresor_gateway.audit.chain import Chain
 from tresor_gateway.audit.writer import AuditWriter
 from tresor_gateway.catalogue import Catalogue
+from tresor_gateway.content.keeping import Keeping, content_writer
 from tresor_gateway.errors import ConfigError
 from tresor_gateway.gateway import Gateway, Parts
 from tresor_gateway.guardrails.setup import pipeline
@@ -51,6 +54,7 @@ class Worker:
         catalogue = Catalogue(config.models, self._pool)
         self._store = _key_store(config.identity.jwks)
         self._audit = _audit_writer(loop, config, number)
+        self._content = content_writer(loop, config, number)
         self.metrics = GatewayMetrics()
         usage_file = Path(config.usage.file) if config.usage.file else None
         self._usage = UsageTable(usage_file, config.workers, number)
@@ -93,6 +97,8 @@ class Worker:
         self.metrics.watch_server(self._server)
         self.metrics.watch_keys(self._store)
         self.metrics.watch_audit(self._audit)
+        if self._content is not None:
+            self.metrics.watch_content(self._content)
         self.metrics.watch_engines(self._pool)
         self.metrics.watch_process(time.time())
 
@@ -119,6 +125,8 @@ class Worker:
         ]
         if fixed:
             raise ConfigError(f"{', '.join(fixed)}: cannot change while running; restart instead")
+        if _store(config) != _store(self._config):
+            raise ConfigError("content: only its rules can change while running; restart instead")
         catalogue = Catalogue(config.models, self._pool)
         self._gateway.adopt(self._parts(config, catalogue))
         self._authenticator.adopt(AccessTable(config.access, catalogue.tasks))
@@ -136,7 +144,13 @@ class Worker:
             self.metrics,
             pipeline(config.guardrails),
             self._usage,
+            self._keeping(config),
         )
+
+    def _keeping(self, config: schema.Config) -> Keeping | None:
+        if self._content is None or config.content is None:
+            return None
+        return Keeping(self._content, config.content.rules)
 
     async def start(self) -> None:
         """Open the audit chain, get keys, listen.
@@ -147,11 +161,15 @@ class Worker:
         """
         self._audit.start()
         try:
+            if self._content is not None:
+                self._content.start()
             await self._store.start()
             self._listener = await self._loop.create_server(
                 self._server.protocol, sock=self._socket()
             )
         except BaseException:
+            if self._content is not None:
+                self._content.stop()
             self._audit.stop()
             raise
         self._background.append(self._loop.create_task(self._store.run()))
@@ -178,6 +196,8 @@ class Worker:
         for task in self._background:
             task.cancel()
         self._pool.close()
+        if self._content is not None:
+            await self._loop.run_in_executor(None, self._content.stop)
         await self._loop.run_in_executor(None, self._audit.stop)
         self._usage.close()
 
@@ -187,6 +207,12 @@ class Worker:
             self._path = Path(listen.sockets) / f"worker-{self.number}.sock"
             return unix_listener(self._path)
         return tcp_listener(listen.tcp or "", shared=self._config.workers > 1)
+
+
+def _store(config: schema.Config) -> schema.Content | None:
+    """What of the content's settings cannot change while running."""
+    content = config.content
+    return None if content is None else msgspec.structs.replace(content, rules=[])
 
 
 def _key_store(jwks: schema.Jwks) -> KeyStore:
