@@ -20,6 +20,7 @@ from tresor_gateway.upstream.forward import Forward
 from tresor_gateway.upstream.sse import DONE
 
 if TYPE_CHECKING:
+    from tresor_gateway.classifier.panel import Session
     from tresor_gateway.content.kept import Keeper
     from tresor_gateway.gateway import Gateway
     from tresor_gateway.usage.table import Ticket
@@ -53,6 +54,7 @@ class Call:
         "model",
         "parameters",
         "route",
+        "session",
         "ticket",
     )
 
@@ -68,6 +70,7 @@ class Call:
         self.forward: Forward | None = None
         self.guard: Guard | None = None
         self.keeper: Keeper | None = None
+        self.session: Session | None = None
         self.first_ns: int | None = None
         self.parameters: dict[str, int | bool] = {}
         self.route = ""
@@ -183,6 +186,8 @@ class Call:
         """Stop the engine's work; the request still gets its record."""
         if self.forward is not None:
             self.forward.cancel()
+        if self.session is not None:
+            self.session.cancel()
         self._record("allow", "client_closed", CLIENT_CLOSED, self.exchange.sent_bytes, _nothing)
 
     # --- the record -----------------------------------------------------------------------------
@@ -237,6 +242,8 @@ class Call:
             )
         if self.guard is not None:
             self._add_verdicts(record, self.guard)
+        if self.session is not None:
+            record.classifiers = self.session.verdicts
         if self.keeper is None:
             self._commit(record, now, tokens, then)
         else:

@@ -112,7 +112,7 @@ class Model(Section, frozen=True, kw_only=True):
     """A model as users name it."""
 
     name: Name
-    task: Literal["chat", "embedding", "rerank"]
+    task: Literal["chat", "embedding", "rerank", "moderation"]
     replicas: Annotated[list[Replica], Meta(min_length=1)]
     aliases: list[Name] = []
     context_tokens: Annotated[int, Meta(ge=1)] | None = None
@@ -211,6 +211,25 @@ class Guardrails(Section, frozen=True, kw_only=True):
     max_prompt_characters: Annotated[int, Meta(ge=1, le=1 << 26)] = 2_000_000
 
 
+class Classifier(Section, frozen=True, kw_only=True):
+    """A model of the catalogue that judges texts, what it is asked, and what its verdicts mean."""
+
+    model: Name
+    kind: Literal["llama-guard", "granite-guardian", "moderations", "instruct"]
+    request: bool = True
+    response: bool = True
+    categories: dict[Text, Judgement] = {}
+    default: Literal["flag", "block"] = "block"
+    risk: Name = "harm"
+    policies: dict[Text, Text] = {}
+    timeout_milliseconds: Annotated[int, Meta(ge=10, le=60_000)] = 5000
+    max_concurrent: Count = 16
+    max_waiting: Annotated[int, Meta(ge=0, le=100_000)] = 256
+    window_characters: Annotated[int, Meta(ge=500, le=200_000)] = 4000
+    max_windows: Annotated[int, Meta(ge=1, le=1000)] = 32
+    stream_characters: Annotated[int, Meta(ge=1, le=200_000)] = 400
+
+
 class Usage(Section, frozen=True, kw_only=True):
     """Where workers share their counts of what is used."""
 
@@ -263,6 +282,7 @@ class Config(Section, frozen=True, kw_only=True):
     upstream: Upstream = Upstream()
     limits: Limits = Limits()
     guardrails: Guardrails = Guardrails()
+    classifiers: Annotated[list[Classifier], Meta(max_length=8)] = []
     usage: Usage = Usage()
     content: Content | None = None
     keys: Keys | None = None

@@ -32,6 +32,8 @@ from tresor_gateway.audit.uuid7 import uuid7
 from tresor_gateway.audit.writer import AuditWriter
 from tresor_gateway.call import Call
 from tresor_gateway.catalogue import Catalogue, Model
+from tresor_gateway.classifier.panel import Session
+from tresor_gateway.classifier.stage import ClassifierStage
 from tresor_gateway.content.keeping import Keeping
 from tresor_gateway.content.kept import Tap
 from tresor_gateway.guarded import Contract, Guarded, categories, with_complaint
@@ -68,6 +70,7 @@ class Parts:
     pipeline: Pipeline
     usage: UsageTable
     content: Keeping | None = None
+    classifiers: ClassifierStage | None = None
 
 
 class Gateway:
@@ -86,6 +89,7 @@ class Gateway:
         self._routes = Routes(parts.config.routes)
         self._usage = parts.usage
         self._content = parts.content
+        self._classifiers = parts.classifiers
         self._behind_proxy = behind_proxy
         self._endpoints = EndpointTable(
             frozenset(parts.catalogue.tasks.values()), internal=behind_proxy
@@ -103,6 +107,7 @@ class Gateway:
         self._catalogue = parts.catalogue
         self._pipeline = parts.pipeline
         self._content = parts.content
+        self._classifiers = parts.classifiers
         self._routes = Routes(parts.config.routes)
         self._endpoints = EndpointTable(
             frozenset(parts.catalogue.tasks.values()), internal=self._behind_proxy
@@ -282,7 +287,20 @@ class Gateway:
         order = replicas()
         if not order:
             raise self._queue_full(model)
-        start(self._receiver(call, guard, parsed, start), order)
+        stage = self._classifiers
+        session = None if stage is None else stage.session(call, parsed)
+        receiver = self._receiver(call, guard, parsed, start, session)
+        if stage is None or session is None:
+            start(receiver, order)
+            return
+
+        def go() -> None:
+            # The wait for the verdict may have changed who is free.
+            if not (now := replicas()):
+                raise self._queue_full(model)
+            start(receiver, now)
+
+        stage.admit(call, session, parsed, go)
 
     def _admit_use(self, call: Call, identity: Identity, prepared: request.Prepared) -> None:
         """Count the request against the limits of its subject's groups."""
@@ -377,6 +395,7 @@ class Gateway:
         guard: Guard,
         parsed: request.Request,
         start: Callable[[Receiver], None],
+        session: Session | None,
     ) -> Receiver:
         """Who reads the answer: the call itself when there is nothing to look for in it."""
         chat = isinstance(parsed, ChatRequest)
@@ -405,6 +424,8 @@ class Gateway:
         if isinstance(parsed, (EmbeddingRequest, RerankRequest)):
             return call
         behind: Answering = call if call.keeper is None else Tap(call, call.keeper)
+        if session is not None and self._classifiers is not None:
+            behind = self._classifiers.behind(behind, session, parsed)
         if contract is None and not guard.cleans_responses:
             return behind
         receiver = Guarded(behind, guard, chat=chat, contract=contract)

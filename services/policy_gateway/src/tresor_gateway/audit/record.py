@@ -82,6 +82,7 @@ class Decision(Base):
     parameters: dict[str, int | bool] = {}
     guardrails: dict[str, str] = {}
     findings: dict[str, int] = {}
+    classifiers: dict[str, str] = {}
     tokens: TokenCounts | None = None
     latency_us: Latency | None = None
     request_bytes: int = 0

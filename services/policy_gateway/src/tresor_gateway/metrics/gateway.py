@@ -75,6 +75,22 @@ class GatewayMetrics:
             "Requests refused because all replicas had as many as they may have.",
             ("model",),
         )
+        self.classifier_verdicts = Counter(
+            "tresor_gateway_classifier_verdicts_total",
+            "Texts by what a classifier said of them.",
+            ("model", "direction", "verdict"),
+        )
+        self.classifier_failures = Counter(
+            "tresor_gateway_classifier_failures_total",
+            "Questions to a classifier without a verdict; what they were about did not pass.",
+            ("model", "problem"),
+        )
+        self.classifier_seconds = Histogram(
+            "tresor_gateway_classifier_seconds",
+            "From asking a classifier to its verdict.",
+            FIRST_EDGES,
+            ("model",),
+        )
         self.in_flight = 0
         for family in (
             self.routes,
@@ -87,6 +103,9 @@ class GatewayMetrics:
             self.verdicts,
             self.findings,
             self.judging,
+            self.classifier_verdicts,
+            self.classifier_failures,
+            self.classifier_seconds,
         ):
             self.registry.add(family)
         self._gauge("tresor_gateway_requests_in_flight", "Requests now.", lambda: self.in_flight)

@@ -17,6 +17,7 @@ from tresor_gateway.access import AccessTable
 from tresor_gateway.audit.chain import Chain
 from tresor_gateway.audit.writer import AuditWriter
 from tresor_gateway.catalogue import Catalogue
+from tresor_gateway.classifier.stage import ClassifierStage
 from tresor_gateway.content.keeping import Keeping, content_writer
 from tresor_gateway.errors import ConfigError
 from tresor_gateway.gateway import Gateway, Parts
@@ -145,7 +146,13 @@ class Worker:
             pipeline(config.guardrails),
             self._usage,
             self._keeping(config),
+            self._stage(config, catalogue),
         )
+
+    def _stage(self, config: schema.Config, catalogue: Catalogue) -> ClassifierStage | None:
+        if not config.classifiers:
+            return None
+        return ClassifierStage(self._loop, self._pool, config, catalogue, self.metrics)
 
     def _keeping(self, config: schema.Config) -> Keeping | None:
         if self._content is None or config.content is None:
