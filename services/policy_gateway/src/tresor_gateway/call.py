@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from tresor_gateway.classifier.panel import Session
     from tresor_gateway.content.kept import Keeper
     from tresor_gateway.gateway import Gateway
+    from tresor_gateway.tracing.tracer import Trace
     from tresor_gateway.usage.table import Ticket
 
 Verdict = Literal["allow", "deny", "error"]
@@ -56,6 +57,7 @@ class Call:
         "route",
         "session",
         "ticket",
+        "trace",
     )
 
     def __init__(self, gateway: Gateway, exchange: Exchange) -> None:
@@ -71,6 +73,7 @@ class Call:
         self.guard: Guard | None = None
         self.keeper: Keeper | None = None
         self.session: Session | None = None
+        self.trace: Trace | None = None
         self.first_ns: int | None = None
         self.parameters: dict[str, int | bool] = {}
         self.route = ""
@@ -284,6 +287,8 @@ class Call:
             gateway.settle(
                 self.ticket, used if tokens is None else tokens.prompt + tokens.completion
             )
+        if self.trace is not None and gateway.tracer is not None:
+            gateway.tracer.end(self.trace, record, self.exchange.received_ns, now)
         strict = identity is not None and identity.strict
         gateway.audit.append(record, then, strict=strict)
 

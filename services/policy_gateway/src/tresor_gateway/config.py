@@ -15,9 +15,11 @@ import msgspec
 import yaml
 
 from tresor_gateway import config_schema as schema
+from tresor_gateway import config_sections
 from tresor_gateway.access import TASK_OF_ENDPOINT
 from tresor_gateway.content import policy as content_policy
 from tresor_gateway.errors import ConfigError
+from tresor_gateway.loopback import is_loopback_host
 
 MAX_CONFIG_BYTES = 4 << 20
 CREDENTIAL_PREFIX = "credential:"
@@ -89,16 +91,6 @@ def split_address(value: str) -> tuple[str, int]:
     return host, number
 
 
-def is_loopback_host(host: str) -> bool:
-    """Whether a URL's host is this machine for certain."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
-
-
 # --- messages about types and unknown keys -------------------------------------------------
 
 
@@ -159,7 +151,7 @@ def _check(config: schema.Config) -> Iterator[str]:
     yield from _check_routes(config)
     yield from _check_access(config)
     yield from content_policy.problems(config)
-    yield from _check_classifiers(config)
+    yield from config_sections.problems(config)
     limited = any(rule.limits is not None for rule in config.access)
     if config.usage.file is None and limited and config.workers > 1:
         yield "usage.file: is required when access rules have limits and there are several workers"
@@ -292,23 +284,3 @@ def _check_access(config: schema.Config) -> Iterator[str]:
                     f"{where}.endpoints: {endpoint!r} fits none of its models "
                     f"(it needs one with task {task!r})"
                 )
-
-
-def _check_classifiers(config: schema.Config) -> Iterator[str]:
-    tasks = {model.name: model.task for model in config.models}
-    taken: set[str] = set()
-    for index, classifier in enumerate(config.classifiers):
-        where = f"classifiers[{index}]"
-        wanted = "moderation" if classifier.kind == "moderations" else "chat"
-        if tasks.get(classifier.model) != wanted:
-            yield f"{where}.model: value {classifier.model!r}: name a model with task {wanted!r}"
-        if classifier.model in taken:
-            yield f"{where}.model: value {classifier.model!r}: already is a classifier"
-        taken.add(classifier.model)
-        if not (classifier.request or classifier.response):
-            yield f"{where}: judges neither request nor response; remove it"
-        if (classifier.kind == "instruct") != bool(classifier.policies):
-            yield (
-                f"{where}.policies: kind 'instruct' needs them (code: what is unsafe), "
-                "the other kinds bring their own"
-            )

@@ -269,6 +269,19 @@ class Content(Section, frozen=True, kw_only=True):
     commit_milliseconds: Annotated[int, Meta(ge=1, le=50)] = 10
 
 
+class Traces(Section, frozen=True, kw_only=True):
+    """The site's collector (OTLP over HTTP), and the share of requests it gets."""
+
+    endpoint: Text
+    ca_file: Text | None = None
+    cert_file: Text | None = None
+    key_file: Text | None = None
+    sampling: Annotated[float, Meta(ge=0, le=1)] = 0.1
+    trust_incoming: bool = True
+    timeout_seconds: Annotated[float, Meta(gt=0, le=30)] = 5.0
+    max_queued: Count = 4096
+
+
 class Config(Section, frozen=True, kw_only=True):
     """The whole file."""
 
@@ -285,6 +298,7 @@ class Config(Section, frozen=True, kw_only=True):
     classifiers: Annotated[list[Classifier], Meta(max_length=8)] = []
     usage: Usage = Usage()
     content: Content | None = None
+    traces: Traces | None = None
     keys: Keys | None = None
     workers: Annotated[int, Meta(ge=1, le=128)] = 1
     pid_file: Text | None = None

@@ -49,6 +49,7 @@ from tresor_gateway.identity.authenticator import Authenticator, Identity, KeysN
 from tresor_gateway.metrics.gateway import GatewayMetrics
 from tresor_gateway.routing.affinity import key
 from tresor_gateway.routing.auto import Facts, Routes
+from tresor_gateway.tracing.tracer import Tracer
 from tresor_gateway.upstream.forward import Forward, Receiver
 from tresor_gateway.upstream.pool import EnginePool, Replica
 from tresor_gateway.usage.table import Refusal, Ticket, UsageFullError, UsageTable
@@ -71,6 +72,7 @@ class Parts:
     usage: UsageTable
     content: Keeping | None = None
     classifiers: ClassifierStage | None = None
+    tracer: Tracer | None = None
 
 
 class Gateway:
@@ -99,6 +101,7 @@ class Gateway:
         )
         self._tasks: set[asyncio.Task[None]] = set()
         self.audit = parts.audit
+        self.tracer = parts.tracer
         self.metrics = parts.metrics
 
     def adopt(self, parts: Parts) -> None:
@@ -245,6 +248,8 @@ class Gateway:
 
     def _forward(self, call: Call, endpoint: Endpoint, identity: Identity) -> None:
         exchange = call.exchange
+        if self.tracer is not None:
+            call.trace = self.tracer.begin(exchange.headers)
         parsed = request.decode(endpoint, exchange.body)
         asked = parsed.model
         model = call.model = self._choose(call, endpoint, identity, parsed)
@@ -269,6 +274,7 @@ class Gateway:
                 stream=prepared.stream,
                 usage_wanted=prepared.usage_wanted,
                 body=lambda served_name: prepared.body(served_name, identity.cache_salt),
+                more_headers=b"" if call.trace is None else call.trace.header,
             )
 
         def start(receiver: Receiver, order: list[Replica] | None = None) -> None:

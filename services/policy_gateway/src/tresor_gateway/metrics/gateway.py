@@ -11,6 +11,7 @@ from tresor_gateway.content.writer import ContentWriter
 from tresor_gateway.http.server import HttpServer
 from tresor_gateway.identity.keystore import KeyStore
 from tresor_gateway.metrics.registry import Counter, Gauge, Histogram, Labels, Registry
+from tresor_gateway.tracing.exporter import Exporter
 from tresor_gateway.upstream.pool import EnginePool
 
 # 0.5 s and 3 s are the service levels for the first token and the whole answer.
@@ -204,6 +205,21 @@ class GatewayMetrics:
             "tresor_gateway_content_free_bytes",
             "What the file system of the content has left.",
             lambda: content.free_bytes,
+        )
+
+    def watch_traces(self, exporter: Exporter) -> None:
+        """Traces for the site's collector."""
+        self._gauge(
+            "tresor_gateway_traces_sent_total",
+            "Traced requests that the collector has.",
+            lambda: exporter.sent,
+            kind="counter",
+        )
+        self._gauge(
+            "tresor_gateway_traces_dropped_total",
+            "Traced requests that could not be sent.",
+            lambda: exporter.dropped,
+            kind="counter",
         )
 
     def watch_engines(self, pool: EnginePool) -> None:

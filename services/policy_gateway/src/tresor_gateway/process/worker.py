@@ -30,6 +30,7 @@ from tresor_gateway.identity.tokens import TokenPolicy, normalise_type
 from tresor_gateway.metrics.gateway import GatewayMetrics
 from tresor_gateway.process.sockets import tcp_listener, unix_listener
 from tresor_gateway.routing.probe import Prober
+from tresor_gateway.tracing.tracer import tracer
 from tresor_gateway.upstream.pool import EnginePool
 from tresor_gateway.upstream.tls import client_context
 from tresor_gateway.usage.table import UsageTable
@@ -56,6 +57,7 @@ class Worker:
         self._store = _key_store(config.identity.jwks)
         self._audit = _audit_writer(loop, config, number)
         self._content = content_writer(loop, config, number)
+        self._tracer = tracer(config, number)
         self.metrics = GatewayMetrics()
         usage_file = Path(config.usage.file) if config.usage.file else None
         self._usage = UsageTable(usage_file, config.workers, number)
@@ -100,6 +102,8 @@ class Worker:
         self.metrics.watch_audit(self._audit)
         if self._content is not None:
             self.metrics.watch_content(self._content)
+        if self._tracer is not None:
+            self.metrics.watch_traces(self._tracer.exporter)
         self.metrics.watch_engines(self._pool)
         self.metrics.watch_process(time.time())
 
@@ -121,7 +125,16 @@ class Worker:
         """
         fixed = [
             key
-            for key in ("listen", "admin", "identity", "audit", "keys", "upstream", "workers")
+            for key in (
+                "listen",
+                "admin",
+                "identity",
+                "audit",
+                "keys",
+                "upstream",
+                "workers",
+                "traces",
+            )
             if getattr(config, key) != getattr(self._config, key)
         ]
         if fixed:
@@ -147,6 +160,7 @@ class Worker:
             self._usage,
             self._keeping(config),
             self._stage(config, catalogue),
+            self._tracer,
         )
 
     def _stage(self, config: schema.Config, catalogue: Catalogue) -> ClassifierStage | None:
@@ -182,6 +196,8 @@ class Worker:
         self._background.append(self._loop.create_task(self._store.run()))
         if self._config.upstream.probe_seconds > 0:
             self._background.append(self._loop.create_task(self._prober.run()))
+        if self._tracer is not None:
+            self._tracer.exporter.start()
         log.info("worker %d listens at %s", self.number, self.address)
 
     async def stop(self) -> None:
@@ -203,6 +219,8 @@ class Worker:
         for task in self._background:
             task.cancel()
         self._pool.close()
+        if self._tracer is not None:
+            await self._loop.run_in_executor(None, self._tracer.exporter.stop)
         if self._content is not None:
             await self._loop.run_in_executor(None, self._content.stop)
         await self._loop.run_in_executor(None, self._audit.stop)
