@@ -255,6 +255,21 @@ async def test_no_answer_without_its_content(
         shown(site, records[0]["id"])
 
 
+async def test_damaged_key_of_one_person_is_not_the_others_problem(
+    make_site: MakeSite, tmp_path: Path
+) -> None:
+    site = await make_site(content=content(tmp_path, {"keep": "full"}))
+    bob = site.issuer.token(sub="bob")
+    assert (await site.ask(body=QUESTION)).status == 200
+    [key] = (tmp_path / "content").rglob("*.key")
+    key.write_bytes(b"{}")
+    answers = await asyncio.gather(
+        *(site.ask(body=QUESTION, token=token) for token in (bob, "", bob, ""))
+    )
+    assert [response.status for response in answers] == [200, 503, 200, 503]
+    assert (await site.ask(body=QUESTION, token=bob)).status == 200
+
+
 async def test_space_guard_refuses_before_the_disk_is_full(
     make_site: MakeSite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -47,6 +47,7 @@ def parser() -> argparse.ArgumentParser:
     name.add_argument("--subject", required=True, help="as the token's sub has it")
     for verb in (show, erase, name):
         verb.add_argument("--reason", required=True, help="why, such as a ticket; it is recorded")
+    erase.add_argument("--behalf", default="", help="who asked for it, when a playbook runs this")
     verbs.add_parser("expire", help="remove the days whose time is over")
     return top
 
@@ -66,6 +67,8 @@ def main(arguments: list[str]) -> int:
 
 def _run(options: argparse.Namespace, config: Config) -> int:
     operator = who()
+    if getattr(options, "behalf", ""):
+        operator = f"{operator} for {options.behalf}"
     if config.content is None:
         raise ContentError("the configuration has no section content: nothing is kept here")
     if options.verb == "expire":

@@ -152,22 +152,31 @@ class ContentWriter:
                     self._pending.appendleft(entry)
                     break
                 batch.append(entry)
-            refs: list[ContentRef] | list[None]
-            try:
-                items = [Item(e.owner, e.record, e.kept, e.text()) for e in batch]
-                refs = self._store.append(batch[0].owner.day, items)
-                self.kept += len(batch)
-                self.kept_bytes += sum(ref.bytes for ref in refs)
-                self.commits += 1
-            except Exception as error:
-                # Whatever it is: whoever waits must hear of it.
-                self._suspend(error)
-                self.failed += len(batch)
-                refs = [None] * len(batch)
-            self._tell(batch, refs)
+            self._tell(batch, self._write(batch))
+
+    def _write(self, batch: list[Entry]) -> list[ContentRef | None]:
+        """Where the entries are; nothing for those that could not be kept."""
+        try:
+            items = [Item(e.owner, e.record, e.kept, _text(e)) for e in batch]
+            refs = self._store.append(batch[0].owner.day, items)
+        except ContentError as error:
+            if len(batch) > 1:
+                # One person's key, or one answer, is no reason to refuse the others.
+                return [ref for entry in batch for ref in self._write([entry])]
+            log.error("content of record %s cannot be kept: %s", batch[0].record, error)
+        except Exception as error:
+            # Whatever it is: whoever waits must hear of it.
+            self._suspend(error)
+        else:
+            self.kept += len(batch)
+            self.kept_bytes += sum(ref.bytes for ref in refs)
+            self.commits += 1
+            return list(refs)
+        self.failed += len(batch)
+        return [None] * len(batch)
 
     def _suspend(self, error: Exception) -> None:
-        known = isinstance(error, (OSError, ContentError))
+        known = isinstance(error, OSError)
         problem = str(error) if known else type(error).__name__
         if self._problem is None:
             log.error(
@@ -177,7 +186,7 @@ class ContentWriter:
             )
         self._problem = problem
 
-    def _tell(self, batch: list[Entry], refs: list[ContentRef] | list[None]) -> None:
+    def _tell(self, batch: list[Entry], refs: list[ContentRef | None]) -> None:
         def run() -> None:
             for entry, ref in zip(batch, refs, strict=True):
                 self._pending_bytes -= entry.size
@@ -186,3 +195,10 @@ class ContentWriter:
         # The loop may be closed when the last batch of a shutdown is written.
         with suppress(RuntimeError):
             self._loop.call_soon_threadsafe(run)
+
+
+def _text(entry: Entry) -> bytes:
+    try:
+        return entry.text()
+    except Exception as error:
+        raise ContentError(f"its text cannot be made ({type(error).__name__})") from error
