@@ -7,7 +7,7 @@ LAB := molecule/lab/labctl
 MYPY_TARGETS := bundle/builder python_plugins/module_utils/tresor molecule/lab molecule/stages \
 	services/policy_gateway/src/tresor_gateway services/policy_gateway/bench services/host_exporter/src/tresor_exporter \
 	services/vector/src/tresor_vector services/cli/src/tresor_cli docs/tools \
-	services/siem_reader/src/tresor_siem
+	services/siem_reader/src/tresor_siem services/gpu_watcher/src/tresor_gpu_watcher
 
 .DEFAULT_GOAL := help
 .PHONY: $(shell sed -n 's/^\([a-z-]*\):.*/\1/p' $(firstword $(MAKEFILE_LIST)))
@@ -45,6 +45,11 @@ test-single-node: need-root setup  ## slow: the whole site on one server beside 
 	python -m stages single-node
 	python -m stages destroy
 
+test-gpu-host: need-root setup  ## some minutes: the roles of GPU hosts on two lab hosts, with stand-ins for NVIDIA's packages
+	python -m stages destroy
+	python -m stages gpu-host
+	python -m stages destroy
+
 test-removal: need-root setup  ## slow: on a converged lab, services switched off are gone and come back whole
 	python -m stages removal
 
@@ -55,6 +60,10 @@ test-vector-standalone: need-root setup  ## slow: the lab's vector host with the
 	python -m stages destroy
 	python -m stages vector-standalone
 	python -m stages destroy
+
+test-browser: need-root setup  ## on a lab that is up: a real Chromium signs in, asks and signs out
+	command -v chromium >/dev/null || apt-get install -y --no-install-recommends chromium
+	python -m stages browser
 
 test-siem: need-root setup  ## slow: on the converged lab, 200,000 records while the collector is away for 10 minutes
 	python -m stages siem --seconds 600 --records 200000

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from datetime import datetime
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any
 
-from bundle.builder import debs
+from bundle.builder import debs, evidence, gates
 from bundle.builder.assemble import Built, assemble, manifest
 from bundle.builder.content import Maker, PartContent
 from bundle.builder.errors import GoneError, LockError, SpecError
@@ -16,6 +18,7 @@ from bundle.builder.lock import HEADER, HeaderLock, LockDir, PartLock, next_head
 from bundle.builder.progress import Progress, say
 from bundle.builder.resolver import UNLOCKED_TYPES, Resolver, order
 from bundle.builder.spec import PartSpec
+from tresor.policy.rules import SiteRules
 
 IMPORTER = "importer"  # name of the build environment whose wheels travel in the importer
 
@@ -30,6 +33,7 @@ class Options:
         scopes: parts of which scopes are carried.
         relock_missing: resolve a debs part afresh when the mirror has moved on.
         serial: overrides the lock's serial number.
+        outside: evidence from outside the spec.
         verify: read every content again.
     """
 
@@ -39,10 +43,13 @@ class Options:
     relock_missing: bool
     serial: int | None
     verify: bool
+    outside: evidence.Outside = field(default_factory=evidence.Outside)
 
 
-def load_locks(resolver: Resolver, folder: LockDir) -> tuple[HeaderLock, dict[str, PartLock]]:
-    """Return header and locks of all parts, in step with the spec.
+def load_locks(
+    resolver: Resolver, folder: LockDir, parts: Sequence[PartSpec]
+) -> tuple[HeaderLock, dict[str, PartLock]]:
+    """Return the header and the locks of ``parts``, in step with the spec.
 
     Raises:
         LockError: one is missing or belongs to an older spec.
@@ -51,7 +58,7 @@ def load_locks(resolver: Resolver, folder: LockDir) -> tuple[HeaderLock, dict[st
     if header is None:
         raise LockError(f"{folder.path(HEADER)} is missing: run 'python -m bundle.builder lock'")
     locks: dict[str, PartLock] = {}
-    for part in resolver.spec.parts:
+    for part in parts:
         if part.type in UNLOCKED_TYPES:
             continue
         lock = folder.read(part.name)
@@ -75,7 +82,7 @@ def needed_parts(resolver: Resolver, scopes: tuple[str, ...]) -> list[PartSpec]:
 def fetch_all(
     resolver: Resolver,
     locks: dict[str, PartLock],
-    scopes: tuple[str, ...],
+    parts: Sequence[PartSpec],
     *,
     relock_missing: bool = False,
 ) -> list[str]:
@@ -85,7 +92,7 @@ def fetch_all(
         GoneError: a debs part is no longer offered, and ``relock_missing`` is off.
     """
     renewed: list[str] = []
-    for part in needed_parts(resolver, scopes):
+    for part in parts:
         lock = locks.get(part.name)
         if lock is None:
             continue
@@ -138,11 +145,16 @@ def build(resolver: Resolver, folder: LockDir, options: Options, now: datetime) 
     Raises:
         BuilderError: the message says what and what to do; the former bundle stays in place.
     """
-    header, locks = load_locks(resolver, folder)
-    renewed = fetch_all(resolver, locks, options.scopes, relock_missing=options.relock_missing)
+    needed = needed_parts(resolver, options.scopes)
+    header, locks = load_locks(resolver, folder, needed)
+    renewed = fetch_all(resolver, locks, needed, relock_missing=options.relock_missing)
     header = effective_header(header, locks, renewed, options.serial)
+    policy = resolver.spec.policy(options.scopes)
     if header.expires <= now:
         header = _expired(header, resolver.spec.valid_days, options, now)
+    elif options.relock_missing and _waivers_ended(policy, header, now):
+        say("RELOCKED for this build only: a waiver of the spec ended, the bundle gets a new date")
+        header = _fresh(header, resolver.spec.valid_days, now)
     carried = [
         part for part in resolver.spec.parts if part.carried and part.scope in options.scopes
     ]
@@ -154,7 +166,12 @@ def build(resolver: Resolver, folder: LockDir, options: Options, now: datetime) 
         for part in carried:
             contents.append(maker.make(part))
             progress.add()
+    store = resolver.store
+    outside = replace(options.outside, policy=policy)
+    contents += evidence.make(header, contents, locks, store, outside)
     raw = manifest(header, resolver.spec.audience, contents)
+    verdicts = gates.judge(raw, store, SiteRules(), now, None)
+    gates.require(verdicts)
     built = assemble(
         raw,
         contents,
@@ -165,6 +182,8 @@ def build(resolver: Resolver, folder: LockDir, options: Options, now: datetime) 
         verify=options.verify,
     )
     _write_effective(options.out / "lock", folder, header, locks)
+    rows = [item.as_json() for item in verdicts]
+    (options.out / "gates.json").write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
     return built
 
 
@@ -175,6 +194,19 @@ def _expired(header: HeaderLock, valid_days: int, options: Options, now: datetim
             "bundle: run 'python -m bundle.builder lock --upgrade', or build with --relock-missing"
         )
     say(f"RELOCKED for this build only: the header expired at {header.expires:%Y-%m-%d}")
+    return _fresh(header, valid_days, now)
+
+
+def _waivers_ended(
+    policy: Mapping[str, Sequence[Mapping[str, Any]]], header: HeaderLock, now: datetime
+) -> bool:
+    return any(
+        header.created + timedelta(days=row["valid_days"]) <= now
+        for row in policy.get("waivers", [])
+    )
+
+
+def _fresh(header: HeaderLock, valid_days: int, now: datetime) -> HeaderLock:
     fresh = next_header(None, now, valid_days)
     return replace(fresh, id=f"{header.id.partition('+')[0]}+relock", serial=header.serial)
 

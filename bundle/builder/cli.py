@@ -17,7 +17,7 @@ from bundle.builder.errors import BuilderError
 from bundle.builder.lock import LockDir
 from bundle.builder.progress import say
 from bundle.builder.resolver import Resolver, lock_all
-from bundle.builder.spec import load_spec
+from bundle.builder.spec import SCOPES, load_spec
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -32,6 +32,7 @@ def _parser() -> argparse.ArgumentParser:
         "--upgrade", action="store_true", help="resolve again although the spec did not change"
     )
     fetch = commands.add_parser("fetch", help="bring what the locks name into the cache")
+    fetch.add_argument("--part", action="append", default=[], help="only this part (repeatable)")
     build = commands.add_parser("build", help="fetch, then write OUT/bundle")
     build.add_argument("--out", type=Path, default=Path("build/medium"), help="default %(default)s")
     build.add_argument("--keys", type=Path, help="folder of signing keys; unsigned without it")
@@ -58,12 +59,13 @@ def _parser() -> argparse.ArgumentParser:
     for command in (lock, fetch, build):
         command.add_argument("--cache", type=Path, help="default $TRESOR_CACHE")
         command.add_argument("--jobs", type=int, default=3, help="downloads at a time")
-    for command in (fetch, build):
+    for command in (lock, fetch, build):
         command.add_argument(
             "--scope",
-            choices=("product", "lab"),
+            choices=sorted(SCOPES),
             default="lab",
-            help="product: leave lab-only parts out; lab: everything (default)",
+            help="product: what every bundle carries; lab: with the lab's parts (default); "
+            "production: with GPU hosts' and vendors' parts",
         )
     return parser
 
@@ -103,14 +105,16 @@ def _dispatch(args: argparse.Namespace, context: Context) -> int:
 
 
 def _work(args: argparse.Namespace, resolver: Resolver, folder: LockDir) -> int:
+    scopes_wanted = SCOPES[args.scope]
     if args.command == "lock":
-        changed = lock_all(resolver, folder, only=args.part, upgrade=args.upgrade)
+        changed = lock_all(resolver, folder, scopes_wanted, only=args.part, upgrade=args.upgrade)
         say(f"changed locks: {', '.join(changed)}" if changed else "every lock is current")
         return 0
-    scopes_wanted = ("product", "lab") if args.scope == "lab" else ("product",)
     if args.command == "fetch":
-        _, locks = build.load_locks(resolver, folder)
-        build.fetch_all(resolver, locks, scopes_wanted)
+        parts = [resolver.spec.part(name) for name in args.part]
+        parts = parts or build.needed_parts(resolver, scopes_wanted)
+        _, locks = build.load_locks(resolver, folder, parts)
+        build.fetch_all(resolver, locks, parts)
         say("everything the locks name is in the cache")
         return 0
     if args.lab_keys:

@@ -75,7 +75,7 @@ class Maker:
         entry: dict[str, Any] = {
             "name": part.name,
             "type": part.type,
-            "scope": part.scope,
+            "scope": part.manifest_scope,
             "files": [
                 {"path": path, "size": blob.size, "sha256": blob.sha256}
                 for path, blob in sorted(files.items())

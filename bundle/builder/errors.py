@@ -42,6 +42,10 @@ class GoneError(FetchError):
         )
 
 
+class PolicyError(BuilderError):
+    """A gate refuses what would be built."""
+
+
 class SpaceError(BuilderError):
     """The file system has too little room."""
 

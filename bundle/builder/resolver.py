@@ -140,7 +140,12 @@ def order(parts: Sequence[PartSpec]) -> list[PartSpec]:
 
 
 def lock_all(
-    resolver: Resolver, folder: LockDir, *, only: Sequence[str], upgrade: bool
+    resolver: Resolver,
+    folder: LockDir,
+    scopes: Sequence[str],
+    *,
+    only: Sequence[str],
+    upgrade: bool,
 ) -> list[str]:
     """Write missing and outdated locks; return the names of the parts that changed.
 
@@ -150,7 +155,8 @@ def lock_all(
     Args:
         resolver: the spec and the clients.
         folder: lock files.
-        only: names of parts; empty means all.
+        scopes: parts of which scopes are locked when ``only`` names none.
+        only: names of parts; empty means all of the scopes.
         upgrade: resolve again although the inputs are the same.
     """
     for name in only:
@@ -160,7 +166,7 @@ def lock_all(
     parts = [part for part in resolver.spec.parts if part.type not in UNLOCKED_TYPES]
     for part in order(parts):
         old = folder.read(part.name)
-        chosen = not only or part.name in only
+        chosen = part.name in only if only else part.scope in scopes
         current = old is not None and old.inputs == resolver.inputs(part)
         if old is not None and (not chosen or (current and not upgrade)):
             locks[part.name] = old

@@ -1,7 +1,8 @@
 """Read ``bundle/spec``: YAML, one file per concern, checked against ``spec.schema.json``.
 
-A file below ``spec/lab/`` holds lab-only parts; everything else is the product. A part names what
-is wanted; what it resolves to is the lock's business.
+A file below ``spec/lab/`` holds lab-only parts, one below ``spec/production/`` what only sites with
+GPUs and vendors' packages carry; everything else is in every bundle. A part names what is wanted;
+what it resolves to is the lock's business.
 """
 
 from __future__ import annotations
@@ -19,7 +20,15 @@ import yaml
 
 from bundle.builder.errors import SpecError
 
+# The same safe loader, in C where PyYAML was built with it.
+_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 BUILD_TYPE = "build-environment"  # used while building, never carried
+SCOPES: Mapping[str, tuple[str, ...]] = {
+    "product": ("product",),
+    "lab": ("product", "lab"),
+    "production": ("product", "production"),
+}
+"""Which parts a build of each scope carries."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +40,11 @@ class PartSpec:
     scope: str
     want: Mapping[str, Any]
     source: Path
+
+    @property
+    def manifest_scope(self) -> str:
+        """Return the scope an importer sees: it only tells lab parts from all others."""
+        return "lab" if self.scope == "lab" else "product"
 
     @property
     def carried(self) -> bool:
@@ -45,6 +59,16 @@ class Spec:
     audience: Mapping[str, Any]
     valid_days: int
     parts: tuple[PartSpec, ...]
+    policies: tuple[tuple[str, Mapping[str, Any]], ...] = ()
+
+    def policy(self, scopes: tuple[str, ...]) -> dict[str, list[Mapping[str, Any]]]:
+        """Return what the people behind the spec declared for a build of these scopes."""
+        merged: dict[str, list[Mapping[str, Any]]] = {}
+        for scope, policy in self.policies:
+            if scope in scopes:
+                for key, rows in policy.items():
+                    merged.setdefault(key, []).extend(rows)
+        return merged
 
     def part(self, name: str) -> PartSpec:
         """Return the part called ``name``.
@@ -85,23 +109,27 @@ def validate(value: object, schema: Path) -> str | None:
 
 
 def load_spec(folder: Path, schema: Path) -> Spec:
-    """Read all ``*.yml`` of ``folder`` and ``folder/lab``.
+    """Read all ``*.yml`` of ``folder``, ``folder/lab`` and ``folder/production``.
 
     Raises:
         SpecError: unreadable file, unknown key, a name twice, or no ``bundle`` entry.
     """
     bundle: Mapping[str, Any] | None = None
     parts: dict[str, PartSpec] = {}
+    policies: list[tuple[str, Mapping[str, Any]]] = []
     files = [(path, "product") for path in sorted(folder.glob("*.yml"))]
-    files += [(path, "lab") for path in sorted(folder.glob("lab/*.yml"))]
+    for scope in ("lab", "production"):
+        files += [(path, scope) for path in sorted(folder.glob(f"{scope}/*.yml"))]
     if not files:
         raise SpecError(f"{folder} has no *.yml file: give the folder of the spec with --spec")
     for path, scope in files:
         data = _read(path, schema)
         if "bundle" in data:
-            if bundle is not None or scope == "lab":
+            if bundle is not None or scope != "product":
                 raise SpecError(f"{path}: 'bundle' may appear once, and only in the product part")
             bundle = data["bundle"]
+        if "policy" in data:
+            policies.append((scope, data["policy"]))
         for entry in data.get("parts", []):
             name = entry["name"]
             if name in parts:
@@ -110,12 +138,12 @@ def load_spec(folder: Path, schema: Path) -> Spec:
     if bundle is None:
         raise SpecError(f"{folder}: no file has the top-level key 'bundle' (audience, valid_days)")
     ordered = tuple(parts[name] for name in sorted(parts))
-    return Spec(bundle["audience"], bundle["valid_days"], ordered)
+    return Spec(bundle["audience"], bundle["valid_days"], ordered, tuple(policies))
 
 
 def _read(path: Path, schema: Path) -> Mapping[str, Any]:
     try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+        data = yaml.load(path.read_text(encoding="utf-8"), Loader=_LOADER)  # noqa: S506
     except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
         raise SpecError(f"{path}: cannot be read as YAML: {error}") from error
     wrong = validate(data, schema)

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from bundle.builder import command
+from bundle.tests import makers
 from bundle.tests.helpers import Site, make_wheel
 
 _LOCAL = ("dpkg-deb", "dpkg", "ar")
@@ -98,7 +99,7 @@ def small(site: Site) -> Site:
     ]
     site.lock("importer", vendored)
     tarball = site.wheels / "demo-1.0.0.tgz"
-    tarball.write_bytes(b"tarball")
+    tarball.write_bytes(makers.tarball({"name": "demo", "version": "1.0.0", "license": "MIT"}))
     site.lock("npm-idp", [tarball])
     path = site.locks.path("npm-idp")
     data = json.loads(path.read_text())

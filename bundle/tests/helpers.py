@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-import zipfile
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from bundle.builder.context import Context, default_context
 from bundle.builder.lock import HeaderLock, LockDir, LockedFile, PartLock
 from bundle.builder.resolver import Resolver
 from bundle.builder.spec import load_spec
+from bundle.tests import makers
 
 NOW = datetime(2026, 11, 24, tzinfo=UTC)
 HEADER = HeaderLock(
@@ -28,10 +28,9 @@ HEADER = HeaderLock(
 
 def make_wheel(path: Path, name: str, version: str, members: dict[str, bytes]) -> Path:
     """Write a wheel with the given members."""
-    target = path / f"{name.replace('-', '_')}-{version}-py3-none-any.whl"
-    with zipfile.ZipFile(target, "w") as archive:
-        for member, content in members.items():
-            archive.writestr(zipfile.ZipInfo(member, (1980, 1, 1, 0, 0, 0)), content)
+    file, raw = makers.wheel(name, version, members)
+    target = path / file
+    target.write_bytes(raw)
     return target
 
 

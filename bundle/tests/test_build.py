@@ -42,6 +42,8 @@ def test_manifest_is_what_the_importer_reads(small: Site) -> None:
         "distribution",
         "model-tiny",
         "npm-idp",
+        "policy-report",
+        "policy-sbom",
         "wheels-demo",
     ]
     assert {part.name: part.scope for part in manifest.parts}["npm-idp"] == "lab"
@@ -158,7 +160,8 @@ def test_damaged_cache_is_found_when_asked(small: Site) -> None:
     (entry,) = (small.locks.read("npm-idp") or pytest.fail("no lock")).files
     path = small.store.path(entry.sha256)
     path.chmod(0o644)
-    path.write_bytes(b"t4rball")
+    raw = path.read_bytes()
+    path.write_bytes(raw[:-1] + bytes([raw[-1] ^ 1]))
     with pytest.raises(DigestError, match="was damaged"):
         build(small.resolver(), small.locks, small.options(verify=True), NOW)
     assert not path.exists()
@@ -209,4 +212,4 @@ def test_effective_locks_lie_beside_the_bundle(small: Site) -> None:
     build(small.resolver(), small.locks, small.options(), NOW)
     for name in ("bundle", *small.locks.names()):
         assert (small.out / "lock" / f"{name}.json").exists()
-    assert sorted(path.name for path in small.out.iterdir()) == ["bundle", "lock"]
+    assert sorted(path.name for path in small.out.iterdir()) == ["bundle", "gates.json", "lock"]

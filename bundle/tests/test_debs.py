@@ -14,7 +14,7 @@ from bundle.builder import build as build_module
 from bundle.builder import debrepo, debs
 from bundle.builder.apt import machine_sources, parse_stanzas
 from bundle.builder.blobs import BlobStore
-from bundle.builder.build import fetch_all
+from bundle.builder.build import fetch_all, needed_parts
 from bundle.builder.debs import Key, baseline_digest, exact_twins
 from bundle.builder.errors import FetchError, GoneError
 from bundle.builder.lock import PartLock
@@ -189,7 +189,7 @@ def test_relock_is_refused_unless_asked_for(
     locks = locked_site(site, mirror, monkeypatch)
     mirror.packages[("proxy", "2")] = mirror.packages.pop(("proxy", "1"))
     with pytest.raises(GoneError):
-        fetch_all(site.resolver(), locks, ("product",))
+        fetch_all(site.resolver(), locks, needed_parts(site.resolver(), ("product",)))
     assert "proxy 1" in names(locks["debs-debian-12"])
 
 
@@ -202,7 +202,9 @@ def test_relock_missing_resolves_afresh_and_says_so(
     locks = locked_site(site, mirror, monkeypatch)
     raw, _ = mirror.packages.pop(("proxy", "1"))
     mirror.packages[("proxy", "2")] = (raw + b" fixed", "libproxy (= 1)")
-    renewed = fetch_all(site.resolver(), locks, ("product",), relock_missing=True)
+    renewed = fetch_all(
+        site.resolver(), locks, needed_parts(site.resolver(), ("product",)), relock_missing=True
+    )
     assert renewed == ["debs-debian-12"]
     assert names(locks["debs-debian-12"]) == ["libproxy 1", "proxy 2"]
     assert "RELOCKED for this build only" in capsys.readouterr().err
@@ -217,13 +219,15 @@ def test_newer_release_files_alone_keep_the_packages(
 ) -> None:
     locks = locked_site(site, mirror, monkeypatch)
     before = locks["debs-debian-12"]
-    fetch_all(site.resolver(), locks, ("product",))
+    fetch_all(site.resolver(), locks, needed_parts(site.resolver(), ("product",)))
     site.store.path(before.details["evidence"][0]["sha256"]).unlink()
     mirror.release = b"release two"
     mirror.packages[("proxy", "2")] = (b"proxy 2", "")
     with pytest.raises(GoneError, match="release file of bookworm"):
-        fetch_all(site.resolver(), locks, ("product",))
-    renewed = fetch_all(site.resolver(), locks, ("product",), relock_missing=True)
+        fetch_all(site.resolver(), locks, needed_parts(site.resolver(), ("product",)))
+    renewed = fetch_all(
+        site.resolver(), locks, needed_parts(site.resolver(), ("product",)), relock_missing=True
+    )
     assert renewed == ["debs-debian-12"]
     assert locks["debs-debian-12"].files == before.files
     assert locks["debs-debian-12"].details["evidence"] != before.details["evidence"]

@@ -158,7 +158,6 @@ _GRAPH_TERMS = (
     "graph_hidden",
     "graph_tp",
     "graph_expert",
-    "graph_mxfp4",
 )
 
 
@@ -190,7 +189,9 @@ def _graphs(cases: Sequence[Case]) -> dict[str, float]:
 
 def _graph_gib(setting: Setting, request: Request, constants: Constants) -> float:
     batch = batch_of(setting, request)
-    size = overhead.graphs(setting.model, setting.layout, setting.engine, batch, constants)
+    model, engine = setting.model, setting.engine
+    captured = overhead.capture_sizes(model, engine, setting.card, batch)
+    size = overhead.graphs(model, setting.layout, engine, captured, constants)
     return size / GIB
 
 

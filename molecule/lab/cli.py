@@ -50,8 +50,11 @@ def parser() -> argparse.ArgumentParser:
     run = verb("exec", _exec, "run a command on a host as root, as on its console")
     run.add_argument("host")
     run.add_argument("command", nargs=argparse.REMAINDER, help="default: a login shell")
-    reboot = verb("reboot", _reboot, "reboot a host and wait for it")
-    reboot.add_argument("host")
+    for name, call, words in (
+        ("reboot", _reboot, "reboot a host and wait for it"),
+        ("cut", _cut, "take the power from a host; `up` boots it again"),
+    ):
+        verb(name, call, words).add_argument("host")
     verb(
         "ssh-config",
         _ssh_config,
@@ -178,6 +181,11 @@ def _exec(arguments: argparse.Namespace, settings: Settings) -> int:
 def _reboot(arguments: argparse.Namespace, settings: Settings) -> int:
     seconds = Lab(settings).reboot(arguments.host)
     say(f"{arguments.host} rebooted in {seconds:.1f} s")
+    return 0
+
+
+def _cut(arguments: argparse.Namespace, settings: Settings) -> int:
+    Lab(settings).cut(arguments.host)
     return 0
 
 

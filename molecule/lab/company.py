@@ -22,13 +22,15 @@ from lab.host import LabHost
 from lab.hostfiles import FILES
 from lab.seed import Account, Directory, Entry, File, Link, unit
 from lab.shell import run, write_atomic
-from lab.topology import COMPANY1, IDP_NAME, SIEM_NAME, SITE
+from lab.topology import API_NAME, COMPANY1, COMPANY_DOMAIN, IDP_NAME, SIEM_NAME, SITE
 
 ISSUER = f"https://{IDP_NAME}"
 AUDIENCE = "urn:tresor:gateway"
 TOKEN_SECONDS = 600
 IDP_ACCOUNT = Account("company-idp", 990, "/opt/company-idp", "/usr/sbin/nologin")
 _CA_FILE = "/etc/company/ca.pem"
+# Certificate and key in one file.
+_REPORTER_PAIR = "/etc/company/reporter.pem"
 _MAX_PACKAGE_BYTES = 64 * 1024 * 1024
 
 _IDP_UNIT = """\
@@ -41,6 +43,8 @@ ConditionPathIsDirectory=/opt/company-idp/node_modules
 User=company-idp
 AmbientCapabilities=CAP_NET_BIND_SERVICE
 Environment=NODE_ENV=production
+# Whom it believes when it tells of a logout: the site's own CA until the company's is in use.
+Environment=NODE_EXTRA_CA_CERTS=/etc/company/trusted.pem
 WorkingDirectory=/opt/company-idp
 ExecStart=/usr/bin/node /opt/company-idp/idp.mjs /etc/company-idp/idp.json
 Restart=on-failure
@@ -69,6 +73,7 @@ class Client:
     groups: tuple[str, ...]
     audience: str = AUDIENCE
     token_seconds: int = TOKEN_SECONDS
+    bound: bool = False
 
 
 @dataclass(frozen=True)
@@ -76,18 +81,26 @@ class User:
     """A person, who gets tokens through the public client ``cli``."""
 
     name: str
+    full_name: str
     groups: tuple[str, ...]
 
 
+REPORTER = "reporter"
 CLIENTS = (
     Client("batch", ("llm-users", "llm-embedding")),
     Client("verify-allowed", ("llm-users", "llm-embedding")),
     Client("verify-noaccess", ("guests",)),
     Client("verify-expired", ("llm-users",), token_seconds=1),
     Client("verify-wrongaud", ("llm-users",), audience="urn:other:api"),
+    # A service account of the site: no groups, its tokens are bound to its certificate.
+    Client(REPORTER, (), bound=True),
 )
-USERS = (User("alice", ("llm-users", "llm-embedding", "team-a")), User("bob", ("guests",)))
+USERS = (
+    User("alice", "Alice Example", ("llm-users", "llm-embedding", "team-a")),
+    User("bob", "Bob Example", ("guests",)),
+)
 CLI = "cli"
+PORTAL = "tresor-portal"
 
 
 @dataclass(frozen=True)
@@ -102,6 +115,8 @@ class Company:
     idp_key: str
     siem_certificate: str
     siem_key: str
+    reporter_certificate: str
+    reporter_key: str
     signing_key: str
 
     @classmethod
@@ -112,7 +127,8 @@ class Company:
         certificates = _certificates()
         rsa = ["openssl", "genpkey", "-quiet", "-algorithm", "RSA"]
         company = cls(
-            secrets={entry.name: secrets.token_urlsafe(24) for entry in (*CLIENTS, *USERS)},
+            secrets={entry.name: secrets.token_urlsafe(24) for entry in (*CLIENTS, *USERS)}
+            | {PORTAL: secrets.token_urlsafe(24)},
             cookie_key=secrets.token_urlsafe(32),
             **certificates,
             signing_key=run([*rsa, "-pkeyopt", "rsa_keygen_bits:2048"]).stdout,
@@ -122,10 +138,15 @@ class Company:
 
 
 def _certificates() -> dict[str, str]:
-    """Return certificate and key of the CA, the identity provider and the log collector."""
+    """Return certificate and key of the CA, its servers and the machine ``reporter``."""
     own = f"DNS:{COMPANY1.fqdn},IP:{COMPANY1.ipv4},IP:{COMPANY1.ipv6}"
     # The collector's has its own name only: the provider's then serves as one of a wrong name.
-    leaves = {"idp": (IDP_NAME, f"DNS:{IDP_NAME},{own}"), "siem": (SIEM_NAME, f"DNS:{SIEM_NAME}")}
+    reporter = f"{REPORTER}.{COMPANY_DOMAIN}"
+    leaves = {
+        "idp": (IDP_NAME, f"DNS:{IDP_NAME},{own}", "serverAuth"),
+        "siem": (SIEM_NAME, f"DNS:{SIEM_NAME}", "serverAuth"),
+        REPORTER: (reporter, f"DNS:{reporter}", "clientAuth"),
+    }
     with tempfile.TemporaryDirectory(prefix="tresor-lab-") as name:
         work = Path(name)
         # An own, empty configuration: the distribution's would add extensions of its own.
@@ -143,7 +164,7 @@ def _certificates() -> dict[str, str]:
                 "subjectKeyIdentifier=hash",
             )
         )
-        for leaf, (common_name, names) in leaves.items():
+        for leaf, (common_name, names, usage) in leaves.items():
             files = ["-keyout", f"{work}/{leaf}.key", "-out", f"{work}/{leaf}.pem"]
             files += ["-subj", f"/O=Example Company/CN={common_name}"]
             files += ["-CA", f"{work}/ca.pem", "-CAkey", f"{work}/ca.key"]
@@ -154,7 +175,7 @@ def _certificates() -> dict[str, str]:
                     f"subjectAltName={names}",
                     "basicConstraints=critical,CA:FALSE",
                     "keyUsage=critical,digitalSignature",
-                    "extendedKeyUsage=serverAuth",
+                    f"extendedKeyUsage={usage}",
                     "subjectKeyIdentifier=hash",
                     "authorityKeyIdentifier=keyid",
                 )
@@ -235,9 +256,23 @@ def idp_config(company: Company) -> dict[str, object]:
             "groups": client.groups,
             "audience": client.audience,
             "token_seconds": client.token_seconds,
+            "bound": client.bound,
         }
         for client in CLIENTS
     ]
+    clients.append(
+        {
+            "id": PORTAL,
+            "secret": company.secrets[PORTAL],
+            "grant": "authorization_code",
+            "redirect_uris": [f"https://{API_NAME}/callback"],
+            "post_logout_redirect_uris": [f"https://{API_NAME}/"],
+            "backchannel_logout_uri": f"https://{API_NAME}/backchannel-logout",
+            "groups": [],
+            "audience": AUDIENCE,
+            "token_seconds": TOKEN_SECONDS,
+        }
+    )
     clients.append(
         {
             "id": CLI,
@@ -251,7 +286,9 @@ def idp_config(company: Company) -> dict[str, object]:
     return {
         "issuer": ISSUER,
         "listen": {
+            "address": "::",
             "port": 443,
+            "client_ca": _CA_FILE,
             "certificate": "/etc/company-idp/tls.pem",
             "key": "/etc/company-idp/tls.key",
         },
@@ -261,6 +298,7 @@ def idp_config(company: Company) -> dict[str, object]:
         "users": [
             {
                 "name": user.name,
+                "full_name": user.full_name,
                 "password": company.secrets[user.name],
                 "groups": user.groups,
             }
@@ -271,10 +309,11 @@ def idp_config(company: Company) -> dict[str, object]:
 
 def credentials(company: Company) -> dict[str, object]:
     """Return what ``company-token`` reads: who can ask for a token, and how."""
-    entries: dict[str, dict[str, str]] = {
+    entries: dict[str, dict[str, object]] = {
         client.name: {
             "grant": "client_credentials",
             "secret": company.secrets[client.name],
+            **({"certificate": _REPORTER_PAIR} if client.bound else {}),
         }
         for client in CLIENTS
     }
@@ -298,6 +337,8 @@ def files(company: Company) -> list[Entry]:
         Directory("opt/company-idp"),
         File("opt/company-idp/idp.mjs", (FILES / "idp.mjs").read_text()),
         File("etc/company/ca.pem", company.ca_certificate),
+        File("etc/company/trusted.pem", company.ca_certificate),
+        File(_REPORTER_PAIR[1:], company.reporter_certificate + company.reporter_key, 0o600),
         File(
             "etc/company/credentials.json",
             json.dumps(credentials(company), indent=1),
@@ -320,6 +361,7 @@ def bastion_files(company: Company) -> list[Entry]:
         Directory("etc/tresor/secrets", 0o700),
         Directory("etc/tresor/secrets/verify", 0o700),
         File("etc/tresor/trust/company-ca.pem", company.ca_certificate),
+        File("etc/tresor/secrets/portal-client-secret", company.secrets[PORTAL], 0o400),
     ]
     entries += [
         File(

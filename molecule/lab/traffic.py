@@ -129,6 +129,8 @@ class Traffic:
             self._process.stdin.close()
         self._process.wait(timeout=_TIMEOUT_SECONDS + 30)
         self._reader.join()
+        if self._process.stdout is not None:
+            self._process.stdout.close()
         return self.outcomes
 
     @property

@@ -159,6 +159,14 @@ class Lab:
                 self._remove_network()
         say(f"{len(hosts)} hosts are down")
 
+    def cut(self, name: str) -> None:
+        """Take the power from a host: nothing of it may say goodbye. LabError if it is off."""
+        host = self.host(name)
+        host.leader()
+        with self.changing():
+            host.stop(0)
+        say(f"{name} has lost its power")
+
     def _stop(self, hosts: Sequence[LabHost]) -> None:
         for host in hosts:
             host.request_stop()

@@ -11,8 +11,10 @@ from pathlib import Path
 
 from stages import (
     boot,
+    browser,
     bundle,
     demo,
+    gpu_host,
     older_core,
     operate,
     removal,
@@ -74,9 +76,11 @@ VERBS: dict[str, Callable[[], None]] = {
     "refuse-tampered": tamper.main,
     "import": _import,
     "converge": _converge,
+    "browser": browser.main,
     "check": _check,
     "older-core": older_core.main,
     "single-node": single_node.main,
+    "gpu-host": gpu_host.main,
     "removal": removal.main,
     "renewal": renewal.main,
     "trust": operate.trust_collector,

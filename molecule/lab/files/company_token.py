@@ -45,6 +45,10 @@ def main() -> None:
     credentials = json.loads(CREDENTIALS.read_text())
     context = ssl.create_default_context(cafile=credentials["ca_file"])
     asked = request(sys.argv[1], credentials)
+    certificate = credentials["entries"][sys.argv[1]].get("certificate")
+    if certificate is not None:
+        # Its tokens are bound to the certificate it asks with.
+        context.load_cert_chain(certificate)
     try:
         with urllib.request.urlopen(  # noqa: S310  (https, from our own file)
             asked, timeout=TIMEOUT_SECONDS, context=context

@@ -13,8 +13,8 @@ import pytest
 
 from tresor.inventory.schema_check import load_schema, violations
 from tresor.placement.load import ServiceModel
-from tresor.placement.markdown import markdown
-from tresor.placement.memory_bar import WIDTH, memory_bar
+from tresor.placement.markdown import markdown, options_of
+from tresor.placement.memory_bar import COLOURS, WIDTH, memory_bar
 from tresor.placement.page import page
 from tresor.placement.prices import Prices, prices_of
 from tresor.placement.report import Bundle, Subject, capacity_report
@@ -342,6 +342,56 @@ def test_style_of_the_page_is_the_one_its_policy_allows() -> None:
 
     assert style and allowed
     assert base64.b64decode(allowed[1]) == hashlib.sha256(style[1].encode()).digest()
+
+
+def test_page_states_who_takes_how_much_of_each_gpu() -> None:
+    found = report()
+    bar = found["gpus"][0]
+    taken = sum(part["gib"] for part in bar["parts"])
+    (row,) = re.findall(
+        rf"<tr><td>{bar['host']}</td><td[^>]*>{bar['gpu']}</td>.*?</tr>", page(found)
+    )
+    assert bar["parts"][0]["instance"] in row
+    assert f"{taken:.1f} / {bar['total_gib']:.1f}" in row
+    assert "KV cache" in row and "free" in row
+
+
+def test_page_is_usable_on_a_narrow_screen_and_on_paper() -> None:
+    text = page(report())
+    reader = Reader()
+    reader.feed(text)
+    assert ("name", "viewport") in reader.attributes
+    # Every table scrolls in a frame of its own, and repeats its head on the next sheet.
+    frames = reader.attributes.count(("class", "wide"))
+    assert frames == reader.tags.count("table") == reader.tags.count("thead") > 5
+    assert "@media print" in text and "thead{display:table-header-group}" in text
+
+
+def luminance(colour: str) -> float:
+    parts = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+    red, green, blue = (
+        part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts
+    )
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+
+@pytest.mark.parametrize("colour", COLOURS.values())
+def test_white_labels_can_be_read_on_every_colour(colour: str) -> None:
+    assert 1.05 / (luminance(colour) + 0.05) >= 4.5
+
+
+def test_options_stand_as_the_engine_takes_them() -> None:
+    args = {
+        "enable_prefix_caching": True,
+        "enable_chunked_prefill": False,
+        "max_model_len": 4096,
+        "compilation_config": {"mode": 3},
+        "served_model_name": "my model",
+    }
+    assert " ".join(options_of(args)) == (
+        "--enable-prefix-caching --no-enable-chunked-prefill --max-model-len 4096 "
+        """--compilation-config '{"mode": 3}' --served-model-name 'my model'"""
+    )
 
 
 def test_bar_shows_every_piece_and_never_leaves_its_frame() -> None:

@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 
 from tresor.inventory.loader import load_inventory
+from tresor.plan.gpus import fabric_of
 from tresor.plan.resolve import PlanError, check_plan, plan_text, resolve
+from tresor.sizing.gpu import find
 
 ROOT = Path(__file__).parents[3]
 SCHEMAS = ROOT / "python_plugins/module_utils/tresor/schema"
@@ -129,3 +131,51 @@ def test_access_names_models_not_aliases(tmp_path: Path) -> None:
     rules = resolve(load_inventory(lab, SCHEMAS))["tresor_plan"]["access"]
 
     assert rules[0]["models"] == ["smollm2-135m-instruct"]
+
+
+def test_gpus_of_a_host_are_those_that_the_placement_counted_with() -> None:
+    hosts = plan_of("production")["tresor_plan"]["hosts"]
+
+    assert hosts["gpu1"]["gpus"] == {
+        "card": "H100 SXM 80GB",
+        "count": 8,
+        "domains": [[0, 1, 2, 3, 4, 5, 6, 7]],
+        "fabric": "nvswitch",
+        "total_gib": 79.18,
+    }
+    assert hosts["gpu3"]["gpus"]["domains"] == [[0], [1]]
+    assert hosts["gpu3"]["gpus"]["fabric"] == "none"
+    assert hosts["gateway1"]["gpus"] is None
+
+
+def test_host_of_cpu_engines_has_no_gpus_in_the_plan_even_if_they_are_stated(
+    tmp_path: Path,
+) -> None:
+    import shutil
+
+    lab = Path(shutil.copytree(ROOT / "inventories/lab", tmp_path / "lab"))
+    hosts = lab / "hosts.yml"
+    hosts.write_text(
+        hosts.read_text(encoding="utf-8").replace(
+            "{memory_gib: 12}", "{memory_gib: 12, gpu: L4 24GB, gpus: 1}"
+        ),
+        encoding="utf-8",
+    )
+
+    assert resolve(load_inventory(lab, SCHEMAS))["tresor_plan"]["hosts"]["gpu1"]["gpus"] is None
+
+
+@pytest.mark.parametrize(
+    ("card", "domain", "fabric"),
+    [
+        ("A100 SXM 80GB", 8, "nvswitch"),
+        ("A100 SXM 80GB", 4, "none"),
+        ("A100 PCIe 80GB", 2, "none"),
+        ("H200 SXM 141GB", 8, "nvswitch"),
+        ("B200 SXM 180GB", 8, "nvlink5"),
+        ("L40S 48GB", 1, "none"),
+        ("MI300X 192GB", 8, "none"),
+    ],
+)
+def test_fabric_follows_from_card_and_board(card: str, domain: int, fabric: str) -> None:
+    assert fabric_of(find(card), domain) == fabric

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from tresor.sizing import estimate
 from tresor.sizing.memory.capacity import Capacity, capacity_of
 from tresor.sizing.memory.engine import engine_of
 from tresor.sizing.memory.groups import CacheOptions, Pool, pool_of
@@ -18,7 +19,13 @@ GIB = 1024**3
 
 def pool(name: str, version: str = "0.19.0", **options: Any) -> Pool:
     layout = Layout(options.pop("tensor", 1), options.pop("pipeline", 1))
-    chosen = {"block_size": None, "kv_bits": 16, "fp8": False, "prefix_caching": None, **options}
+    chosen = {
+        "block_size": None,
+        "kv_bits": 16,
+        "packed_latent": False,
+        "prefix_caching": None,
+        **options,
+    }
     return pool_of(describe(name), layout, engine_of(version), CacheOptions(**chosen))
 
 
@@ -58,8 +65,34 @@ def test_sparse_indexer_adds_its_own_cache() -> None:
 
 
 def test_fp8_layout_of_sparse_latent_attention_is_not_half() -> None:
-    found = pool("deepseek-ai/DeepSeek-V3.2", kv_bits=8, fp8=True)
+    found = pool("deepseek-ai/DeepSeek-V3.2", kv_bits=8, packed_latent=True)
     assert found.stage_block_bytes == (64 * 61 * (656 + 132),)
+
+
+@pytest.mark.parametrize(
+    ("model", "gpu", "version", "dtype", "per_token"),
+    [
+        ("deepseek-ai/DeepSeek-V3.2", "H200", "0.32.0", "fp8", 656),
+        ("deepseek-ai/DeepSeek-V3.2", "H200", "0.32.0", "auto", 1152),
+        # FlashInfer serves 8-bit caches on Blackwell for data centres, with plain values.
+        ("deepseek-ai/DeepSeek-V3.2", "B200", "0.14.0", "fp8", 656),
+        ("deepseek-ai/DeepSeek-V3.2", "B200", "0.32.0", "fp8", 576),
+        ("deepseek-ai/DeepSeek-V3.2", "B200", "0.32.0", "fp8_ds_mla", 656),
+        ("deepseek-ai/DeepSeek-V3.2", "RTX PRO 6000", "0.32.0", "auto", 656),
+        # This architecture asks for 8 bits by itself there.
+        ("zai-org/GLM-5", "B200", "0.32.0", "auto", 576),
+        ("zai-org/GLM-5", "B200", "0.28.0", "auto", 1152),
+        ("zai-org/GLM-5", "H200", "0.32.0", "auto", 1152),
+    ],
+)
+def test_layout_of_sparse_latent_caches_follows_the_card(
+    model: str, gpu: str, version: str, dtype: str, per_token: int
+) -> None:
+    options = {"tensor_parallel_size": 8, "kv_cache_memory_bytes": 64 * GIB, "max_model_len": 64}
+    found = estimate(model=model, gpu=gpu, vllm_version=version, kv_cache_dtype=dtype, **options)
+    layers = describe(model).num_layers
+    blocks = 64 * GIB // (64 * layers * (per_token + 132))
+    assert found["kv_cache_tokens"] == blocks * 64
 
 
 def test_stages_have_blocks_of_their_own_layers() -> None:

@@ -37,6 +37,70 @@ ABOUT = {
     "ibm-granite/granite-4.0-h-small": 32.2e9,
     "BAAI/bge-m3": 567e6,
 }
+# In billions, as the publishers' pages state them (multi-token prediction left out).
+BILLIONS = {
+    "01-ai/Yi-34B": 34.389,
+    "01-ai/Yi-6B": 6.061,
+    "CohereLabs/c4ai-command-a-03-2025": 111.06,
+    "CohereLabs/c4ai-command-r-plus": 103.81,
+    "CohereLabs/c4ai-command-r7b-12-2024": 8.028,
+    "EleutherAI/gpt-neox-20b": 20.555,
+    "EleutherAI/pythia-12b": 11.846,
+    "HuggingFaceTB/SmolLM2-135M": 0.1345,
+    "HuggingFaceTB/SmolLM3-3B": 3.075,
+    "LGAI-EXAONE/EXAONE-4.0-32B": 32.0,
+    "LiquidAI/LFM2-1.2B": 1.170,
+    "MiniMaxAI/MiniMax-M2": 228.7,
+    "OpenGVLab/InternVL3-8B": 7.944,
+    "Qwen/Qwen2-72B": 72.706,
+    "Qwen/Qwen2-VL-7B": 8.291,
+    "Qwen/Qwen2.5-32B": 32.764,
+    "Qwen/Qwen2.5-VL-72B": 73.41,
+    "Qwen/Qwen3-4B": 4.022,
+    "Qwen/Qwen3-32B": 32.762,
+    "Qwen/Qwen3-Coder-480B-A35B": 480.15,
+    "Qwen/Qwen3-VL-8B": 8.767,
+    "Qwen/Qwen3-VL-30B-A3B": 31.071,
+    "Qwen/Qwen3-VL-235B-A22B": 235.67,
+    "TinyLlama/TinyLlama-1.1B-Chat-v1.0": 1.100,
+    "allenai/OLMo-2-0325-32B": 32.234,
+    "allenai/OLMoE-1B-7B-0924": 6.919,
+    "baidu/ERNIE-4.5-21B-A3B-PT": 21.825,
+    "databricks/dbrx-instruct": 131.6,
+    "deepseek-ai/DeepSeek-V2": 235.74,
+    "deepseek-ai/DeepSeek-V2-Lite": 15.706,
+    "deepseek-ai/DeepSeek-V3": 671.03,
+    "google/gemma-2-27b": 27.227,
+    "google/gemma-3-1b": 0.99989,
+    "google/gemma-3-12b": 12.187,
+    "google/gemma-3-27b": 27.432,
+    "google/gemma-7b": 8.538,
+    "ibm-granite/granite-3.1-8b-instruct": 8.171,
+    "inclusionAI/Ling-mini-2.0": 16.256,
+    "internlm/internlm2_5-7b-chat": 7.738,
+    "meta-llama/Llama-2-70b-hf": 68.977,
+    "meta-llama/Llama-3.1-405B": 405.85,
+    "meta-llama/Llama-3.2-3B": 3.213,
+    "meta-llama/Llama-4-Scout-17B-16E": 108.64,
+    "microsoft/Phi-3-medium-128k-instruct": 13.960,
+    "microsoft/Phi-3-mini-4k-instruct": 3.821,
+    "microsoft/Phi-3.5-MoE-instruct": 41.873,
+    "microsoft/phi-2": 2.780,
+    "mistralai/Codestral-22B-v0.1": 22.247,
+    "mistralai/Ministral-8B-Instruct-2410": 8.020,
+    "mistralai/Mistral-Large-Instruct-2407": 122.61,
+    "mistralai/Mistral-Nemo-Instruct-2407": 12.248,
+    "mistralai/Mistral-Small-24B-Instruct-2501": 23.572,
+    "mistralai/Mixtral-8x22B-v0.1": 140.62,
+    "moonshotai/Kimi-Linear-48B-A3B-Instruct": 49.123,
+    "nvidia/Nemotron-H-8B-Base-8K": 8.101,
+    "openai/gpt-oss-120b": 116.83,
+    "openai/gpt-oss-20b": 20.915,
+    "swiss-ai/Apertus-70B-2509": 70.60,
+    "tiiuae/Falcon-H1-7B-Instruct": 7.586,
+    "tiiuae/falcon-mamba-7b": 7.273,
+    "zai-org/GLM-4.5-Air": 106.85,
+}
 ACTIVE = {
     "deepseek-ai/DeepSeek-V3": 37e9,
     "openai/gpt-oss-120b": 5.1e9,
@@ -68,9 +132,25 @@ def test_parameters_are_about_what_is_published(name: str) -> None:
     assert describe(name).parameters == pytest.approx(ABOUT[name], rel=0.015)
 
 
+@pytest.mark.parametrize("name", BILLIONS)
+def test_parameters_agree_to_a_thousandth(name: str) -> None:
+    assert describe(name).parameters / 1e9 == pytest.approx(BILLIONS[name], rel=1e-3)
+
+
 @pytest.mark.parametrize("name", ACTIVE)
 def test_active_parameters_count_the_chosen_experts_only(name: str) -> None:
     assert describe(name).active_parameters == pytest.approx(ACTIVE[name], rel=0.03)
+
+
+def test_embedding_models_of_decoders_have_no_output_head() -> None:
+    # Parameters of the published checkpoints, which hold no head either.
+    assert describe("Qwen/Qwen3-Embedding-8B").parameters == pytest.approx(7_567_295_488, rel=1e-3)
+    assert describe("Qwen/Qwen3-Embedding-4B").parameters == pytest.approx(4_021_774_336, rel=1e-3)
+    assert describe("Qwen/Qwen3-Embedding-0.6B").parameters == pytest.approx(595_776_512, rel=1e-3)
+    assert describe("Qwen/Qwen3-Embedding-8B").pooling
+    assert describe("Alibaba-NLP/gte-Qwen2-7B-instruct").pooling
+    # A reranker answers with the probability of a token, so it keeps its head.
+    assert not describe("Qwen/Qwen3-Reranker-8B").pooling
 
 
 def test_head_dim_comes_from_the_config() -> None:

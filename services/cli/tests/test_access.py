@@ -7,11 +7,15 @@ import json
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
+from tresor_cli import access
 from tresor_cli.cli import main
+from tresor_gateway.access import AccessTable
+from tresor_gateway.config_schema import AccessRule
 
-PLAN = {
+PLAN: dict[str, Any] = {
     "tresor_plan": {
         "site": {"identity": {"groups_claim": "groups"}},
         "models": [
@@ -27,6 +31,13 @@ PLAN = {
             },
             {"group": "staff", "models": ["small-model"], "endpoints": ["completions"]},
             {"group": "robots", "models": ["vectors"], "endpoints": ["models", "embeddings"]},
+            {
+                "service_account": "nightly",
+                "client_id": "batch",
+                "certificate": "DNS:batch1.example",
+                "models": ["small-model"],
+                "endpoints": ["models", "chat.completions"],
+            },
         ],
     }
 }
@@ -47,16 +58,20 @@ def test_report_names_every_group_with_what_it_may_use(
     plan: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(ask(plan, "report")) == 0
-    robots, staff = json.loads(capsys.readouterr().out)
+    robots, staff, nightly = json.loads(capsys.readouterr().out)
     assert robots["uses"] == [{"model": "vectors", "endpoints": ["embeddings"]}]
     assert staff["rules"] == [1, 2]
     [use] = staff["uses"]
     assert use["endpoints"] == ["chat.completions", "completions"]
     assert staff["limits"] == {"requests_per_minute": 5}
+    assert nightly["service_account"] == "nightly"
+    assert nightly["known_by"] == ["client_id batch", "certificate DNS:batch1.example"]
+    assert "group" not in nightly
     assert main(ask(plan, "report", as_json=False)) == 0
     text = capsys.readouterr().out
     assert "staff (rule 1, 2 of access.yml)" in text
     assert "limits: none" in text
+    assert "service account nightly (rule 4 of access.yml, known by client_id batch" in text
 
 
 @pytest.mark.parametrize(
@@ -85,8 +100,9 @@ def test_explain_names_the_rule_that_decides(
 def test_explain_says_which_group_it_takes(plan: str, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = ["explain", "--user", "alice", "--group", "robots", "--model", "small"]
     assert main(ask(plan, *arguments, as_json=False)) == 1
-    assert "alice may not use small: no rule for these groups names it; it takes staff" in (
-        capsys.readouterr().out
+    assert (
+        "alice may not use small: no rule for these groups names it; it takes "
+        "service account nightly or staff" in (capsys.readouterr().out)
     )
 
 
@@ -118,3 +134,28 @@ def test_missing_plan_says_what_to_run(
         path.write_text(content, encoding="utf-8")
     assert main(ask(str(path), "report")) == 4
     assert "tresor plan" in capsys.readouterr().err
+
+
+def test_service_account_is_explained_and_no_group_passes_for_it(
+    plan: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    question = ["explain", "--model", "small", "--endpoint", "chat.completions"]
+    assert main(ask(plan, *question, "--service-account", "nightly", as_json=False)) == 0
+    assert "rule 4 of access.yml: service account nightly" in capsys.readouterr().out
+    assert main(ask(plan, *question, "--service-account", "other")) == 1
+    assert main(ask(plan, *question, "--group", "nightly")) == 1
+    assert main(ask(plan, *question, "--group", "")) == 1
+
+
+@pytest.mark.parametrize("endpoint", ["chat.completions", "completions", "embeddings"])
+@pytest.mark.parametrize("model", ["small-model", "vectors"])
+@pytest.mark.parametrize("groups", [[], ["staff"], ["robots"], ["staff", "robots"]])
+@pytest.mark.parametrize("account", ["", "nightly"])
+def test_answer_is_the_gateways_decision(
+    plan: str, endpoint: str, model: str, groups: list[str], account: str
+) -> None:
+    rules = [msgspec.convert(rule, type=AccessRule) for rule in PLAN["tresor_plan"]["access"]]
+    tasks = {entry["name"]: entry["task"] for entry in PLAN["tresor_plan"]["models"]}
+    grant = AccessTable(rules, tasks).grant(groups, account)
+    told = access.explain(access.load(Path(plan)), groups, model, endpoint, account)
+    assert told.allowed == grant.may_use_model(endpoint, model)

@@ -214,6 +214,7 @@ class Response:
     status: int
     headers: dict[str, str]
     body: bytes
+    cookies: tuple[str, ...] = ()
 
     @property
     def json(self) -> Any:
@@ -232,6 +233,7 @@ class Client:
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.reader = reader
         self.writer = writer
+        self.cookies: tuple[str, ...] = ()
 
     @classmethod
     async def open(cls, address: str) -> Client:
@@ -264,6 +266,9 @@ class Client:
 
     async def head(self) -> tuple[int, dict[str, str]]:
         head = (await self.reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
+        self.cookies = tuple(
+            line.split(": ", 1)[1] for line in head if line.lower().startswith("set-cookie: ")
+        )
         headers = {
             name.lower(): value
             for name, value in (line.split(": ", 1) for line in head[1:] if line)
@@ -285,9 +290,9 @@ class Client:
         async with asyncio.timeout(60):
             status, headers = await self.head()
             if headers.get("transfer-encoding") == "chunked":
-                return Response(status, headers, await self.chunks())
+                return Response(status, headers, await self.chunks(), self.cookies)
             body = await self.reader.readexactly(int(headers.get("content-length", "0")))
-            return Response(status, headers, body)
+            return Response(status, headers, body, self.cookies)
 
     async def at_end(self) -> bool:
         async with asyncio.timeout(60):

@@ -17,6 +17,21 @@ from tresor_gateway.keys import load
 
 GOOD = settings(Path("/srv/example"), ["http://127.0.0.1:8100"])
 
+ACCOUNT = {
+    "service_account": "nightly",
+    "client_id": "batch",
+    "models": ["smollm"],
+    "endpoints": ["models"],
+}
+
+PORTAL = {
+    "url": "http://127.0.0.1:8082",
+    "tcp": "127.0.0.1:8082",
+    "client_id": "portal",
+    "authorization_endpoint": "http://127.0.0.1:1/auth",
+    "token_endpoint": "http://127.0.0.1:1/token",
+}
+
 
 def changed(path: str, value: Any) -> str:
     data: Any = copy.deepcopy(GOOD)
@@ -28,6 +43,8 @@ def changed(path: str, value: Any) -> str:
         del place[last]
     else:
         place[last] = value
+    if isinstance(value, dict):
+        place[last] = {key: part for key, part in value.items() if part is not ...}
     return json.dumps(data)
 
 
@@ -35,9 +52,43 @@ def test_good_configuration_passes() -> None:
     assert config.parse(json.dumps(GOOD), "f").models[0].name == "smollm"
 
 
+def test_portal_of_a_stand_alone_gateway_passes() -> None:
+    assert config.parse(changed("portal", PORTAL), "f").portal is not None
+
+
+def test_portal_of_several_processes_needs_a_shared_list() -> None:
+    data = {**GOOD, "portal": PORTAL, "workers": 2}
+    with pytest.raises(ConfigError, match=r"identity\.revocations: is required for a portal"):
+        config.parse(json.dumps(data), "f")
+
+
 @pytest.mark.parametrize(
     ("path", "value", "words"),
     [
+        ("access.0.group", ..., ["access[0]", "exactly one of group and service_account"]),
+        ("access.0.service_account", "a", ["access[0]", "exactly one of group"]),
+        ("access.0.client_id", "a", ["group 'llm-users'", "belong to a service_account"]),
+        ("access", [{**ACCOUNT, "client_id": None}], ["'nightly'", "nothing says how"]),
+        ("access", [{**ACCOUNT, "client_id": None, "subject": "x"}], ["means nothing without"]),
+        ("access", [{**ACCOUNT, "certificate": "IP:192.0.2.1"}], ["certificate", "IP:192.0.2.1"]),
+        ("access", [{**ACCOUNT, "certificate": "DNS:*.a.example"}], ["one full name"]),
+        ("access", [{**ACCOUNT, "certificate": "DNS:A.example"}], ["in lower case"]),
+        ("access", [ACCOUNT, {**ACCOUNT, "service_account": "b"}], ["'batch'", "'nightly'"]),
+        ("identity.revocations", {"file": "r"}, ["identity.revocations.file", "absolute"]),
+        ("identity.revocations", {"file": "/r", "keep_seconds": 1}, ["keep_seconds", "'1'"]),
+        ("portal", {**PORTAL, "tcp": ...}, ["portal", "exactly one of socket"]),
+        ("portal", {**PORTAL, "tcp": "192.0.2.1:1"}, ["portal.tcp", "loopback"]),
+        ("portal", {**PORTAL, "tcp": ..., "socket": "/run/p"}, ["use the same kind"]),
+        ("portal", {**PORTAL, "tcp": ..., "socket": "p"}, ["portal.socket", "absolute"]),
+        ("portal", {**PORTAL, "scopes": ["profile"]}, ["portal.scopes", "'openid'"]),
+        ("portal", {**PORTAL, "url": "https://a/b"}, ["portal.url", "without a path"]),
+        ("portal", {**PORTAL, "url": "http://a"}, ["portal.url", "https://"]),
+        ("portal", {**PORTAL, "token_endpoint": "http://a/t"}, ["token_endpoint", "https://"]),
+        ("portal", {**PORTAL, "token_endpoint": "https://a/t"}, ["ca_file", "is required"]),
+        ("portal", {**PORTAL, "end_session_endpoint": "x"}, ["end_session_endpoint", "'x'"]),
+        ("portal", {**PORTAL, "authorization_endpoint": "https://a/\n"}, ["authorization_endpo"]),
+        ("portal", {**PORTAL, "client": "x"}, ["portal.client", "unknown key", "client_id"]),
+        ("portal", {**PORTAL, "idle_seconds": 1}, ["portal.idle_seconds", "'1'"]),
         ("wokers", 2, ["wokers", "unknown key", "'workers'"]),
         ("limits.max_body", 2, ["limits.max_body", "unknown key", "max_body_bytes"]),
         ("workers", "two", ["workers", "'two'", "expected `int`"]),

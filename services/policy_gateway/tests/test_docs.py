@@ -52,6 +52,7 @@ def test_every_reason_is_documented() -> None:
     reasons = {error.reason for error in made}
     reasons |= set(re.findall(r'(?:unavailable|unauthorized)\(\s*"(\w+)"', sources()))
     reasons |= set(re.findall(r'TokenRefusedError\(\s*"(\w+)"', sources()))
+    reasons |= set(re.findall(r'ProblemError\(\s*\w+, "(\w+)"', sources()))
     reasons |= {"ok", "client_closed", "engine_refused", "token_key_unknown"}
     assert all(isinstance(error, ApiError) for error in made)
     for reason in sorted(reasons):
@@ -74,6 +75,14 @@ def test_every_field_is_documented(kind: type[msgspec.Struct]) -> None:
     text = (DOCS / "audit-format.md").read_text()
     for field in msgspec.structs.fields(kind):
         assert f"`{field.name}`" in text, field.name
+
+
+def test_every_route_of_the_portal_is_documented() -> None:
+    text = (DOCS / "audit-format.md").read_text()
+    routes = set(re.findall(r'"(portal\.[\w-]+)"', sources()))
+    assert "portal.callback" in routes
+    for route in sorted(routes):
+        assert f"`{route}`" in text, route
 
 
 def test_every_metric_is_documented_and_no_other() -> None:

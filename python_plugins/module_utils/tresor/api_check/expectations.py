@@ -38,7 +38,7 @@ def rights(plan: Mapping[str, Any], groups: Iterable[str]) -> Rights:
     models: set[str] = set()
     endpoints: set[str] = set()
     for rule in plan["access"]:
-        if rule["group"] in held:
+        if rule.get("group") in held:
             models.update(rule["models"])
             endpoints.update(rule["endpoints"])
     return Rights(frozenset(models), frozenset(endpoints))

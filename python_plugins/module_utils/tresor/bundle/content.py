@@ -8,6 +8,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..policy import models, safetensors
+from ..policy.verdict import RefusalError
 from .canonical import load_strict
 from .errors import RejectedError
 from .manifest import BundleManifest, FileEntry, Part
@@ -16,17 +18,8 @@ Locate = Callable[[str], Path]
 """Return where the content with a digest lies on our disk."""
 
 MAX_TEXT_BYTES = 16 * 1024 * 1024
-MAX_HEADER_BYTES = 100 * 1024 * 1024
-_MODEL_SUFFIXES = (".safetensors", ".json", ".txt", ".jinja", ".md", ".model")
-_MODEL_NAMES = ("LICENSE", "NOTICE")
-_CODE_KEYS = ("auto_map", "trust_remote_code")
 _PIN = re.compile(r"([A-Za-z0-9._-]+)==(\S+)((?: --hash=sha256:[0-9a-f]{64})+)")
 _HASH = re.compile(r"--hash=sha256:([0-9a-f]{64})")
-_DTYPES = {
-    "BOOL": 8, "U8": 8, "I8": 8, "F8_E4M3": 8, "F8_E5M2": 8, "F8_E8M0": 8,
-    "I16": 16, "U16": 16, "F16": 16, "BF16": 16,
-    "I32": 32, "U32": 32, "F32": 32, "I64": 64, "U64": 64, "F64": 64, "F4": 4,
-}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,79 +140,26 @@ def _debs(part: Part) -> None:
 
 
 def _model(part: Part, locate: Locate) -> None:
+    """Refuse a model that holds anything but weights, texts and harmless configuration."""
     weights = 0
-    for entry in part.files:
-        where = f"{part.name}/{entry.path}"
-        name = entry.path.rpartition("/")[2]
-        if not name.endswith(_MODEL_SUFFIXES) and not name.startswith(_MODEL_NAMES):
-            raise RejectedError(
-                "content.model", f"only {', '.join(_MODEL_SUFFIXES)} may be in a model", where
-            )
-        if name.endswith(".safetensors"):
-            weights += 1
-            check_safetensors(locate(entry.sha256), where)
-        elif name.endswith(".json"):
-            _no_code_keys(_json(entry, locate, where), where)
+    try:
+        for entry in part.files:
+            where = f"{part.name}/{entry.path}"
+            if not models.is_allowed_file(entry.path):
+                raise RejectedError(
+                    "content.model", "no file of this name may be in a model", where
+                )
+            if entry.path.endswith(".safetensors"):
+                weights += 1
+                with locate(entry.sha256).open("rb") as stream:
+                    safetensors.check(stream, entry.size, where)
+            elif entry.path.endswith(".json"):
+                value = _json(entry, locate, where)
+                models.check_keys(value, where, vocabulary=entry.path in models.VOCABULARIES)
+    except RefusalError as error:
+        raise RejectedError("content.model", error.seen, error.thing) from error
     if not weights:
         raise RejectedError("content.model", "no .safetensors file", part.name)
-
-
-def check_safetensors(path: Path, where: str) -> None:
-    """Check the header of a safetensors file: strict JSON, no gaps, overlaps or tail.
-
-    Raises:
-        RejectedError: rule ``content.model``.
-    """
-    size = path.stat().st_size
-    with path.open("rb") as stream:
-        length = int.from_bytes(stream.read(8), "little")
-        if size < 8 or not 2 <= length <= min(MAX_HEADER_BYTES, size - 8):
-            raise RejectedError("content.model", f"header of {length} bytes is not possible", where)
-        raw = stream.read(length)
-    header = load_strict(raw.rstrip(b" "), limit=MAX_HEADER_BYTES, rule="content", path=where)
-    if not isinstance(header, dict):
-        raise RejectedError("content.model", "header is not an object", where)
-    spans = []
-    for name, tensor in header.items():
-        if name == "__metadata__":
-            continue
-        try:
-            begin, end = tensor["data_offsets"]
-            count = 1
-            for dimension in tensor["shape"]:
-                if not isinstance(dimension, int) or dimension < 0:
-                    raise ValueError("shape")
-                count *= dimension
-            bits = count * _DTYPES[tensor["dtype"]]
-            if set(tensor) != {"dtype", "shape", "data_offsets"} or (end - begin) * 8 != bits:
-                raise ValueError("size")
-        except (KeyError, TypeError, ValueError) as error:
-            raise RejectedError(
-                "content.model", f"tensor {name[:80]!r} is malformed: {error}", where
-            ) from error
-        spans.append((begin, end))
-    position = 0
-    for begin, end in sorted(spans):
-        if begin != position:
-            raise RejectedError("content.model", f"gap or overlap at byte {begin}", where)
-        position = end
-    if position != size - 8 - length:
-        raise RejectedError("content.model", "bytes after the last tensor", where)
-
-
-def _no_code_keys(value: object, where: str) -> None:
-    stack = [value]
-    while stack:
-        item = stack.pop()
-        if isinstance(item, dict):
-            for key in _CODE_KEYS:
-                if key in item:
-                    raise RejectedError(
-                        "content.model", f"key {key!r} would make a loader run code", where
-                    )
-            stack.extend(item.values())
-        elif isinstance(item, list):
-            stack.extend(item)
 
 
 def _text(entry: FileEntry, locate: Locate, where: str) -> str:

@@ -86,6 +86,7 @@ class ModelEntry:
     revision: str
     format: str
     license: str
+    template_sha256: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -358,12 +359,12 @@ def _models(top: _Fields, parts: set[str]) -> tuple[ModelEntry, ...]:
         model = ModelEntry(
             name,
             fields.text("revision", _REVISION),
-            fields.choice("format", ("safetensors",)),
+            fields.choice("format", ("safetensors", "gguf")),
             fields.any_text("license"),
+            fields.text("template_sha256", _SHA256) if fields.has("template_sha256") else "",
         )
-        for key in ("template_sha256", "signature"):
-            if fields.has(key):
-                fields.any_text(key)
+        if fields.has("signature"):
+            fields.any_text("signature")
         fields.done()
         models.append(model)
     check_unique([model.name for model in models])

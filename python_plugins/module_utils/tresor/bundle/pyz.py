@@ -53,10 +53,11 @@ def build(out: Path, wheels: Sequence[Path]) -> str:
         UsageError: a wheel is missing, given twice, or holds compiled code.
     """
     members = {"__main__.py": _MAIN, "tresor/__init__.py": b""}
-    package = Path(__file__).parent
-    for source in sorted(package.glob("*.py")):
-        if source.name not in _OWN_LEFT_OUT:
-            members[f"tresor/bundle/{source.name}"] = source.read_bytes()
+    own = Path(__file__).parent.parent
+    for package in ("bundle", "policy"):
+        for source in sorted((own / package).glob("*.py")):
+            if source.name not in _OWN_LEFT_OUT:
+                members[f"tresor/{package}/{source.name}"] = source.read_bytes()
     members.update(_vendored(wheels))
     content = _SHEBANG + _archive(members)
     out.parent.mkdir(parents=True, exist_ok=True)

@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from typing import Final
 
-from .values import Ecc, Fabric, Gpu, MigDevice, ReadingError, SmiReport, pci_address
+from .values import (
+    Ecc,
+    Fabric,
+    Gpu,
+    MigDevice,
+    PcieLink,
+    ReadingError,
+    SmiReport,
+    pci_address,
+)
 from .xml_tree import Node, parse_xml
 
 _ROOT: Final = "nvidia_smi_log"
@@ -15,6 +24,10 @@ _UNCORRECTED: Final = (
     "dram_uncorrectable",
 )
 """One counter for the SRAM up to DTD version 12, two from 13 on."""
+_REASONS: Final = (
+    ("clocks_event_reasons", "clocks_event_reason_"),
+    ("clocks_throttle_reasons", "clocks_throttle_reason_"),
+)
 
 
 def parse_smi_xml(text: str) -> SmiReport:
@@ -55,7 +68,38 @@ def _gpu(index: int, node: Node) -> Gpu:
             clique=node.value("fabric/cliqueId"),
             cluster_uuid=node.value("fabric/clusterUuid"),
         ),
+        pcie=_pcie(node),
+        slowed_by=tuple(_slowed_by(node)),
+        recovery_action=node.value("gpu_recovery_action"),
     )
+
+
+def _pcie(node: Node) -> PcieLink:
+    link = "pci/pci_gpu_link_info"
+    return PcieLink(
+        width=_lanes(node, f"{link}/link_widths/current_link_width"),
+        width_max=_lanes(node, f"{link}/link_widths/max_link_width"),
+        generation=_whole(node, f"{link}/pcie_gen/current_link_gen"),
+        generation_max=_whole(node, f"{link}/pcie_gen/max_link_gen"),
+    )
+
+
+def _lanes(node: Node, path: str) -> int | None:
+    """Return the lanes of a width such as `16x`."""
+    text = node.value(path)
+    number = text.rstrip("xX") if text else ""
+    return int(number) if number.isdigit() else None
+
+
+def _slowed_by(node: Node) -> list[str]:
+    """Return the active reasons; older drivers call them throttle reasons."""
+    return [
+        child.name.removeprefix(prefix)
+        for group, prefix in _REASONS
+        if (reasons := node.find(group)) is not None
+        for child in reasons.children
+        if child.name.startswith(prefix) and child.text.strip() == "Active"
+    ]
 
 
 def _ecc(node: Node) -> Ecc:

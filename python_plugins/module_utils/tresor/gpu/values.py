@@ -67,6 +67,16 @@ class Fabric:
 
 
 @dataclass(frozen=True)
+class PcieLink:
+    """Lanes and generation in use, and the most that board and slot allow."""
+
+    width: int | None
+    width_max: int | None
+    generation: int | None
+    generation_max: int | None
+
+
+@dataclass(frozen=True)
 class Gpu:
     """One GPU as `nvidia-smi -q -x` tells of it, in the order of its index."""
 
@@ -87,11 +97,16 @@ class Gpu:
     mig_pending: str | None
     mig_devices: tuple[MigDevice, ...]
     fabric: Fabric
+    pcie: PcieLink
+    slowed_by: tuple[str, ...]
+    """What holds the clocks down now, in the driver's words without their common beginning."""
+    recovery_action: str | None
 
     def as_dict(self) -> dict[str, Any]:
         """Return the fields, nested, for a machine-readable result."""
         values = asdict(self)
         values["mig_devices"] = list(values["mig_devices"])
+        values["slowed_by"] = list(values["slowed_by"])
         return values
 
 

@@ -55,14 +55,52 @@ def _access(sources: Sources) -> Iterator[Problem]:
         if group and group not in groups and groups:
             wrong = "unknown IdP group: tresor_site.identity.groups does not have it"
             yield sources.problem("access", path, wrong, one_of(groups, group))
-        if group in seen:
+        if group and group in seen:
             wrong = f"stands twice, first as entry {seen[group]}"
             yield sources.problem("access", path, wrong, "put both into one entry")
-        seen.setdefault(group, index)
+        if group:
+            seen.setdefault(group, index)
         for position, name in texts(rule.get("models")):
             if name not in models and models:
                 here: KeyPath = (index, "models", position)
                 yield sources.problem("access", here, "unknown model", one_of(models, name))
+    yield from _accounts(sources)
+
+
+def _accounts(sources: Sources) -> Iterator[Problem]:
+    """A rule is about a group or a service account, and an account's proofs are its own."""
+    proofs = ("client_id", "subject", "certificate")
+    owners: dict[tuple[str, str], int] = {}
+    for index, rule in sources.entries("access"):
+        named = [key for key in ("group", "service_account") if key in rule]
+        if len(named) != 1:
+            wrong = "names a group and a service account" if named else "says not whom it is about"
+            fix = "write group, or service_account, and not both"
+            yield sources.problem("access", (index,), wrong, fix)
+            continue
+        given = [key for key in proofs if key in rule]
+        if named == ["group"]:
+            for key in given:
+                wrong, fix = "belongs to a service account, not to a group", f"remove {key}"
+                yield sources.problem("access", (index, key), wrong, fix)
+            continue
+        if "client_id" not in rule and "certificate" not in rule:
+            wrong = "nothing says how the account is known"
+            fix = "write client_id, or certificate, or both"
+            yield sources.problem("access", (index, "service_account"), wrong, fix)
+        if "subject" in rule and "client_id" not in rule:
+            wrong, fix = "means nothing without client_id", "write client_id"
+            yield sources.problem("access", (index, "subject"), wrong, fix)
+        token = f"{text(rule.get('client_id'))} {text(rule.get('subject'))}"
+        for key, value in (
+            ("service_account", text(rule.get("service_account"))),
+            ("client_id", token if "client_id" in rule else ""),
+            ("certificate", text(rule.get("certificate"))),
+        ):
+            first = owners.setdefault((key, value), index) if value else index
+            if first != index:
+                wrong = f"stands twice, first in entry {first}"
+                yield sources.problem("access", (index, key), wrong, "let it stand for one account")
 
 
 def _limits(sources: Sources) -> Iterator[Problem]:

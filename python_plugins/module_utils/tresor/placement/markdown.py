@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
+import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from typing import Any, Final
@@ -65,6 +67,18 @@ def shown(value: object) -> str:
     return f"{value:,.10g}" if isinstance(value, float) else str(value)
 
 
+def options_of(args: Mapping[str, Any]) -> list[str]:
+    """Return an engine's options as they stand behind ``vllm serve``."""
+    return [_option(name.replace("_", "-"), value) for name, value in args.items()]
+
+
+def _option(name: str, value: object) -> str:
+    if isinstance(value, bool):
+        return f"--{name}" if value else f"--no-{name}"
+    text = json.dumps(value) if isinstance(value, (dict, list)) else str(value)
+    return f"--{name} {shlex.quote(text)}"
+
+
 def _bullets(values: Sequence[str]) -> list[str]:
     return [f"- {_cell(value)}" for value in values]
 
@@ -122,10 +136,7 @@ def _losses(report: Mapping[str, Any]) -> list[str]:
 def _options(report: Mapping[str, Any]) -> list[str]:
     return _table(
         ("instance", "options of vllm serve"),
-        (
-            (one["id"], ", ".join(f"{name}={value}" for name, value in one["args"].items()))
-            for one in report["instances"]
-        ),
+        ((one["id"], " ".join(options_of(one["args"]))) for one in report["instances"]),
     )
 
 
@@ -157,7 +168,7 @@ def _hosts(report: Mapping[str, Any]) -> list[str]:
 
 
 def _service(report: Mapping[str, Any]) -> list[str]:
-    head = ("model", "instances", "users", "per instance", "answer", "because", "next best")
+    head = ("model", "instances", "users", "one carries", "answer", "because", "next best")
     return _table(
         head,
         (

@@ -10,14 +10,17 @@ WIDTH: Final = 640
 HEIGHT: Final = 26
 COLOURS: Final = {
     "weights": "#1f4e79",
-    "activations": "#c55a11",
-    "other": "#7f7f7f",
-    "graphs": "#8064a2",
-    "kv": "#548235",
+    "activations": "#b04f0e",
+    "other": "#6b6b6b",
+    "graphs": "#7a5d9c",
+    "kv": "#4a7430",
 }
+"""White text on each of them has a contrast of 4.5 or more, as WCAG asks for small text."""
+NAMES: Final = {"kv": "KV cache"}
 FREE: Final = "#e7e6e6"
 _LABEL_FROM: Final = 60
-"""Narrower pieces carry their name in the tooltip only."""
+_FIGURE_FROM: Final = 130
+"""Narrower pieces carry their figure, still narrower ones their name, in the tooltip only."""
 
 
 def memory_bar(bar: Mapping[str, Any]) -> str:
@@ -30,7 +33,10 @@ def memory_bar(bar: Mapping[str, Any]) -> str:
     for part in bar["parts"]:
         width = part["gib"] * scale
         name = f"{part['instance']}: {part['part']} {part['gib']:.2f} GiB"
-        pieces.append(_piece(at, width, COLOURS[part["part"]], name, part["part"]))
+        label = NAMES.get(part["part"], part["part"])
+        if width >= _FIGURE_FROM:
+            label += f" {part['gib']:.1f} GiB"
+        pieces.append(_piece(at, width, COLOURS[part["part"]], name, label))
         at += width
     free = max(0.0, total - taken)
     if free:
@@ -38,8 +44,9 @@ def memory_bar(bar: Mapping[str, Any]) -> str:
     where = bar["host"] if bar["gpu"] is None else f"{bar['host']} GPU {bar['gpu']}"
     title = f"{where}: {taken:.1f} of {total:.1f} GiB"
     return (
-        f'<svg role="img" width="{WIDTH}" height="{HEIGHT}" viewBox="0 0 {WIDTH} {HEIGHT}" '
-        f'xmlns="http://www.w3.org/2000/svg"><title>{escape(title)}</title>{"".join(pieces)}</svg>'
+        f'<svg class="bar" role="img" width="{WIDTH}" height="{HEIGHT}" '
+        f'viewBox="0 0 {WIDTH} {HEIGHT}" xmlns="http://www.w3.org/2000/svg">'
+        f"<title>{escape(title)}</title>{''.join(pieces)}</svg>"
     )
 
 

@@ -4,19 +4,31 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from typing import Any, Final
 
-from .markdown import cost_text, next_best_text, shown
-from .memory_bar import COLOURS, memory_bar
+from .markdown import cost_text, next_best_text, options_of, shown
+from .memory_bar import COLOURS, FREE, NAMES, memory_bar
 
+_NAME: Final = re.compile(r"[\w.@/]+(-[\w.@/]+)+")
+# Wide tables scroll by themselves on a narrow screen. Printed, a page is landscape, keeps its
+# colours, repeats the heads of tables, and breaks between rows only.
 STYLE: Final = (
-    "body{font:15px/1.5 sans-serif;margin:2em auto;max-width:70em;padding:0 1em;color:#222}"
-    "table{border-collapse:collapse;margin:.5em 0 1.5em}"
+    "body{font:15px/1.5 sans-serif;margin:2em auto;max-width:76em;padding:0 1em;color:#222;"
+    "background:#fff}"
+    "code{overflow-wrap:anywhere}"
+    ".wide{overflow-x:auto;margin:.5em 0 1.5em}"
+    "table{border-collapse:collapse}"
     "th,td{border:1px solid #ccc;padding:.25em .6em;text-align:left;vertical-align:top}"
     "th{background:#f2f2f2}.no{color:#a00000}.key{display:inline-block;margin-right:1.2em}"
-    "svg{vertical-align:middle}"
+    ".w,.n{white-space:nowrap}.n{text-align:right;font-variant-numeric:tabular-nums}"
+    "svg{vertical-align:middle;print-color-adjust:exact;-webkit-print-color-adjust:exact}"
+    "@media print{@page{size:A4 landscape;margin:12mm}"
+    "body{font-size:9pt;margin:0;max-width:none;padding:0}"
+    ".wide{overflow:visible}thead{display:table-header-group}tr,li{break-inside:avoid}"
+    "h2{break-after:avoid}.bar{width:150mm;height:auto}}"
 )
 
 
@@ -44,6 +56,7 @@ def page(report: Mapping[str, Any]) -> str:
     ]
     return (
         '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f'<meta http-equiv="Content-Security-Policy" content="{escape(policy)}">'
         f"<title>{escape(title)}</title><style>{STYLE}</style></head>\n<body>\n"
         + "\n".join(body)
@@ -62,15 +75,27 @@ def _text(value: object) -> str:
         return "yes" if value else '<span class="no">no</span>'
     if isinstance(value, (list, tuple)):
         return ", ".join(_text(item) for item in value) or "&ndash;"
-    return escape(shown(value))
+    text = escape(shown(value))
+    # A name with hyphens breaks at none of them.
+    return f'<span class="w">{text}</span>' if _NAME.fullmatch(text) else text
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> list[str]:
-    body = ["<tr>" + "".join(f"<td>{_text(cell)}</td>" for cell in row) + "</tr>" for row in rows]
-    if not body:
-        return []
-    names = "".join(f"<th>{escape(name)}</th>" for name in head)
-    return [f"<table><tr>{names}</tr>{''.join(body)}</table>"]
+    body = ["<tr>" + "".join(_cell(cell) for cell in row) + "</tr>" for row in rows]
+    return [_framed(head, body)] if body else []
+
+
+def _cell(value: object) -> str:
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return f'<td class="n">{_text(value)}</td>' if number else f"<td>{_text(value)}</td>"
+
+
+def _framed(head: Sequence[str], rows: Sequence[str]) -> str:
+    names = "".join(f'<th scope="col">{escape(name)}</th>' for name in head)
+    return (
+        f'<div class="wide"><table><thead><tr>{names}</tr></thead>'
+        f"<tbody>{''.join(rows)}</tbody></table></div>"
+    )
 
 
 def _list(values: Sequence[str]) -> list[str]:
@@ -81,23 +106,41 @@ def _list(values: Sequence[str]) -> list[str]:
 def _key() -> str:
     names = "".join(
         f'<span class="key"><svg width="12" height="12"><rect width="12" height="12" '
-        f'fill="{colour}"/></svg> {escape(name)}</span>'
-        for name, colour in COLOURS.items()
+        f'fill="{colour}"/></svg> {escape(NAMES.get(name, name))}</span>'
+        for name, colour in {**COLOURS, "free": FREE}.items()
     )
     return f"<p>{names}</p>"
 
 
 def _bars(report: Mapping[str, Any]) -> str:
-    rows = "".join(
-        f"<tr><td>{_text(bar['host'])}</td><td>{_text(bar['gpu'])}</td><td>{_text(bar['kind'])}</td>"
-        f"<td>{memory_bar(bar)}</td></tr>"
-        for bar in report["gpus"]
-    )
-    return f"<table><tr><th>host</th><th>GPU</th><th>kind</th><th>memory</th></tr>{rows}</table>"
+    rows = []
+    for bar in report["gpus"]:
+        engines = list(dict.fromkeys(part["instance"] for part in bar["parts"]))
+        taken = sum(part["gib"] for part in bar["parts"])
+        there = f"{bar['total_gib']:.1f}" if bar["total_gib"] else "&ndash;"
+        cells = [
+            *(_cell(value) for value in (bar["host"], bar["gpu"])),
+            f'<td class="w">{_text(bar["kind"])}</td>',
+            _cell(engines),
+            f'<td class="n">{taken:.1f} / {there}</td>',
+            f"<td>{memory_bar(bar)}</td>",
+        ]
+        rows.append(f"<tr>{''.join(cells)}</tr>")
+    return _framed(("host", "GPU", "kind", "engines", "GiB taken / there", "memory"), rows)
 
 
 def _engines(report: Mapping[str, Any]) -> list[str]:
-    head = ("instance", "model", "weights", "GPUs", "TP", "PP", "context", "KV tokens", "requests")
+    head = (
+        "instance",
+        "model",
+        "weights",
+        "GPUs",
+        "TP",
+        "PP",
+        "context",
+        "KV tokens",
+        "full requests",
+    )
     keys = (
         "id",
         "architecture",
@@ -113,15 +156,25 @@ def _engines(report: Mapping[str, Any]) -> list[str]:
 
 
 def _options(report: Mapping[str, Any]) -> list[str]:
-    rows = (
-        (one["id"], ", ".join(f"{name}={value}" for name, value in one["args"].items()))
-        for one in report["instances"]
-    )
-    return _table(("instance", "options of vllm serve"), rows)
+    rows = []
+    for one in report["instances"]:
+        parts = (f'<span class="w">{escape(part)}</span>' for part in options_of(one["args"]))
+        rows.append(f"<tr>{_cell(one['id'])}<td>{' '.join(parts)}</td></tr>")
+    return [_framed(("instance", "options of vllm serve"), rows)] if rows else []
 
 
 def _hosts(report: Mapping[str, Any]) -> list[str]:
-    head = ("host", "memory", "stated", "models", "disk", "stated", "GPU W", "W", "load minutes")
+    head = (
+        "host",
+        "memory GiB",
+        "stated GiB",
+        "models GiB",
+        "disk GiB",
+        "stated GiB",
+        "GPUs W",
+        "server W",
+        "minutes to bring models",
+    )
     keys = (
         "host",
         "memory_gib",
@@ -141,7 +194,7 @@ def _losses(report: Mapping[str, Any]) -> list[str]:
 
 
 def _service(report: Mapping[str, Any]) -> list[str]:
-    head = ("model", "instances", "users", "per instance", "answer", "because", "next best")
+    head = ("model", "instances", "users", "one carries", "answer", "because", "next best")
     return _table(
         head,
         (

@@ -15,10 +15,12 @@ from ..flows.probes import forbidden_probes
 from ..flows.rules import host_rules
 from ..inventory.loader import Inventory
 from ..inventory.schema_check import load_schema, violations
+from .gpus import planned_gpus
 from .instances import resolve_instances
 from .sizing import resolve_sizing
 
 SCHEMA: Final = "plan/v1"
+_HOLDER: Final = ("group", "service_account", "client_id", "subject", "certificate")
 
 
 class PlanError(Exception):
@@ -143,6 +145,7 @@ def _host(
         "ipv6": peer.ipv6,
         "tls_names": [fqdn, name, *([api_name] if "gateway" in host.groups else [])],
         "instances": [instance["id"] for instance in instances if instance["host"] == name],
+        "gpus": planned_gpus(inventory.capacity, name),
         "firewall": {
             family: [rule.as_dict() for rule in host_rules(name, flows, family)]
             for family in ("ipv4", "ipv6")
@@ -205,7 +208,7 @@ def _access(inventory: Inventory) -> list[dict[str, Any]]:
     names = _model_names(inventory)
     return [
         {
-            "group": rule["group"],
+            **{key: rule[key] for key in _HOLDER if key in rule},
             "models": list(dict.fromkeys(names[model] for model in rule["models"])),
             "endpoints": rule["endpoints"],
             **{key: rule[key] for key in ("limits", "strict") if key in rule},

@@ -18,13 +18,24 @@ _MAX_TOKEN_BYTES = 16 << 10
 
 @dataclass(frozen=True)
 class Rule:
-    """One access rule; ``number`` is its place in access.yml, from 1."""
+    """One access rule; ``number`` is its place in access.yml, from 1.
+
+    It is about a ``group`` of the identity provider or a service ``account``; the other is empty.
+    ``known_by`` says how the account proves itself.
+    """
 
     number: int
     group: str
     models: tuple[str, ...]
     endpoints: tuple[str, ...]
     limits: dict[str, int] = field(default_factory=dict)
+    account: str = ""
+    known_by: tuple[str, ...] = ()
+
+    @property
+    def holder(self) -> str:
+        """Whom the rule is about, for people."""
+        return f"service account {self.account}" if self.account else self.group
 
 
 @dataclass(frozen=True)
@@ -70,10 +81,16 @@ def load(path: Path) -> Access:
             rules=tuple(
                 Rule(
                     number,
-                    rule["group"],
+                    rule["group"] if "service_account" not in rule else "",
                     tuple(rule["models"]),
                     tuple(rule["endpoints"]),
                     dict(rule.get("limits", {})),
+                    rule.get("service_account", ""),
+                    tuple(
+                        f"{key} {rule[key]}"
+                        for key in ("client_id", "subject", "certificate")
+                        if key in rule
+                    ),
                 )
                 for number, rule in enumerate(plan["access"], start=1)
             ),
@@ -96,13 +113,14 @@ def load(path: Path) -> Access:
 
 
 def report(access: Access) -> list[dict[str, Any]]:
-    """One entry per group, in order of their names: what it may use, by which rules."""
-    groups: dict[str, list[Rule]] = {}
+    """One entry per group and service account, by name: what it may use, by which rules."""
+    holders: dict[tuple[str, str], list[Rule]] = {}
     for rule in access.rules:
-        groups.setdefault(rule.group, []).append(rule)
+        holders.setdefault((rule.account, rule.group), []).append(rule)
     return [
         {
-            "group": group,
+            **({"service_account": account} if account else {"group": group}),
+            **({"known_by": [way for rule in rules for way in rule.known_by]} if account else {}),
             "rules": [rule.number for rule in rules],
             "uses": [
                 {"model": model, "endpoints": sorted(endpoints)}
@@ -110,25 +128,32 @@ def report(access: Access) -> list[dict[str, Any]]:
             ],
             "limits": _group_limits(rules),
         }
-        for group, rules in sorted(groups.items())
+        for (account, group), rules in sorted(holders.items())
     ]
 
 
 def explain(
-    access: Access, groups: Iterable[str], model: str, endpoint: str | None = None
+    access: Access,
+    groups: Iterable[str],
+    model: str,
+    endpoint: str | None = None,
+    account: str = "",
 ) -> Decision:
-    """Whether someone in ``groups`` may use ``model``, and which rules decide."""
+    """Whether someone in ``groups``, or a service account, may use ``model``; by which rules."""
     name = access.names.get(model)
-    mine = set(groups)
+    mine = set(groups) - {""}
     if name is None:
         return Decision(False, None, (), f"there is no model {model!r} in models.yml")
     about = [rule for rule in access.rules if name in rule.models]
     fitting = tuple(
-        rule for rule in about if rule.group in mine and _fits(access, rule, name, endpoint)
+        rule
+        for rule in about
+        if (rule.group in mine or (rule.account and rule.account == account))
+        and _fits(access, rule, name, endpoint)
     )
     if fitting:
         return Decision(True, name, fitting, "allowed")
-    holders = sorted({rule.group for rule in about if _fits(access, rule, name, endpoint)})
+    holders = sorted({rule.holder for rule in about if _fits(access, rule, name, endpoint)})
     if holders:
         return Decision(
             False, name, (), f"no rule for these groups names it; it takes {' or '.join(holders)}"
@@ -162,7 +187,10 @@ def as_text(entries: Sequence[dict[str, Any]]) -> str:
     lines: list[str] = []
     for entry in entries:
         numbers = ", ".join(str(number) for number in entry["rules"])
-        lines.append(f"{entry['group']} (rule {numbers} of access.yml)")
+        account = entry.get("service_account")
+        holder = f"service account {account}" if account else entry["group"]
+        known = f", known by {', '.join(entry['known_by'])}" if account else ""
+        lines.append(f"{holder} (rule {numbers} of access.yml{known})")
         lines += [f"  {use['model']}: {', '.join(use['endpoints'])}" for use in entry["uses"]]
         limits = ", ".join(f"{name} {value}" for name, value in entry["limits"].items())
         lines.append(f"  limits: {limits or 'none'}")

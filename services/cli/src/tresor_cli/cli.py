@@ -52,6 +52,7 @@ def _access_options(parser: argparse.ArgumentParser) -> None:
     explain.add_argument("--user", help="a name for the answer; groups are what decides")
     explain.add_argument("--group", action="append", default=[], help="of the user; repeatable")
     explain.add_argument("--token-file", type=Path, help="an access token of the user")
+    explain.add_argument("--service-account", default="", help="a machine's, instead of a user")
     explain.add_argument("--model", required=True, help="name or alias")
     explain.add_argument("--endpoint", help="for example chat.completions; default: any")
 
@@ -112,13 +113,15 @@ def _access(options: argparse.Namespace) -> int:
     groups = list(options.group)
     if options.token_file is not None:
         groups += access.groups_of_token(options.token_file, rules.groups_claim)
-    elif not groups:
+    elif not groups and not options.service_account:
         raise CliError(
             "only the identity provider knows the groups of a user: "
-            "give them with --group, or an access token of the user with --token-file"
+            "give them with --group, an access token of the user with --token-file, "
+            "or name a machine's account with --service-account"
         )
-    decision = access.explain(rules, groups, options.model, options.endpoint)
-    who = options.user or "someone"
+    account = options.service_account
+    decision = access.explain(rules, groups, options.model, options.endpoint, account)
+    who = options.user or account or "someone"
     if options.json:
         found = {
             "allowed": decision.allowed,
@@ -133,7 +136,7 @@ def _access(options: argparse.Namespace) -> int:
         print(f"{who} may use {decision.model}:")
         for rule in decision.rules:
             print(
-                f"  rule {rule.number} of access.yml: {rule.group} -> {', '.join(rule.endpoints)}"
+                f"  rule {rule.number} of access.yml: {rule.holder} -> {', '.join(rule.endpoints)}"
             )
     else:
         print(f"{who} may not use {options.model}: {decision.reason}")

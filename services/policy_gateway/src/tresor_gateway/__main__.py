@@ -16,7 +16,7 @@ from tresor_gateway import __version__
 from tresor_gateway import config as configuration
 from tresor_gateway.config_schema import Config
 from tresor_gateway.errors import GatewayError
-from tresor_gateway.process import child, single
+from tresor_gateway.process import child, portal, single
 from tresor_gateway.process.supervisor import Supervisor
 
 EXIT_CONFIG: Final = 78
@@ -29,6 +29,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--check", action="store_true", help="only check the configuration")
     parser.add_argument("--version", action="version", version=__version__)
     parser.add_argument("--worker", type=int, help=argparse.SUPPRESS)
+    parser.add_argument("--portal", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--channel", type=int, help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s", stream=sys.stderr)
@@ -41,6 +42,9 @@ def main(arguments: list[str] | None = None) -> int:
             return 0
         if options.worker is not None and options.channel is not None:
             uvloop.run(child.run(config, options.config, options.worker, options.channel))
+            return 0
+        if options.portal and options.channel is not None:
+            uvloop.run(portal.run(config, options.config, options.channel))
             return 0
         if config.workers == 1 and config.listen.tcp is not None:
             uvloop.run(single.run(config, options.config))

@@ -221,7 +221,8 @@ class Call:
             record.subject = identity.subject
             record.tenant = identity.tenant
             record.client = identity.client
-            record.auth = "bearer"
+            record.auth = identity.auth
+            record.account = identity.account
             record.token = identity.token
             record.groups = list(identity.grant.groups)
         if self.model is not None:

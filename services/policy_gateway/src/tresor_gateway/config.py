@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import ipaddress
 import os
 import re
 from collections.abc import Iterator
@@ -14,12 +13,12 @@ from urllib.parse import urlsplit
 import msgspec
 import yaml
 
+from tresor_gateway import config_people, config_sections
 from tresor_gateway import config_schema as schema
-from tresor_gateway import config_sections
 from tresor_gateway.access import TASK_OF_ENDPOINT
+from tresor_gateway.addresses import is_loopback_host, split_address
 from tresor_gateway.content import policy as content_policy
 from tresor_gateway.errors import ConfigError
-from tresor_gateway.loopback import is_loopback_host
 
 MAX_CONFIG_BYTES = 4 << 20
 CREDENTIAL_PREFIX = "credential:"
@@ -73,22 +72,6 @@ def secret_path(value: str) -> Path:
             "outside of one write the file's path instead"
         )
     return Path(directory) / value.removeprefix(CREDENTIAL_PREFIX)
-
-
-def split_address(value: str) -> tuple[str, int]:
-    """``127.0.0.1:8080`` or ``[::1]:8080`` as host and port.
-
-    Raises:
-        ValueError: it is neither, or the address is not a loopback one.
-    """
-    host, _, port = value.rpartition(":")
-    host = host.removeprefix("[").removesuffix("]")
-    if not ipaddress.ip_address(host).is_loopback:
-        raise ValueError(f"{host} is not a loopback address")
-    number = int(port)
-    if not 0 <= number < 65536:
-        raise ValueError(f"{number} is not a port")
-    return host, number
 
 
 # --- messages about types and unknown keys -------------------------------------------------
@@ -152,6 +135,7 @@ def _check(config: schema.Config) -> Iterator[str]:
     yield from _check_access(config)
     yield from content_policy.problems(config)
     yield from config_sections.problems(config)
+    yield from config_people.check(config)
     limited = any(rule.limits is not None for rule in config.access)
     if config.usage.file is None and limited and config.workers > 1:
         yield "usage.file: is required when access rules have limits and there are several workers"
@@ -206,6 +190,9 @@ def _check_identity(config: schema.Config) -> Iterator[str]:
             yield "identity.jwks.ca_file: is required with url; name the CA of the provider"
     elif jwks.crl_file is not None:
         yield "identity.jwks.crl_file: means nothing with file; remove it, or set url"
+    revocations = config.identity.revocations
+    if revocations is not None and not Path(revocations.file).is_absolute():
+        yield f"identity.revocations.file: value {revocations.file!r}: write an absolute path"
     if jwks.max_age_seconds < jwks.refresh_seconds:
         yield (
             f"identity.jwks.max_age_seconds: value {jwks.max_age_seconds}: "
@@ -272,7 +259,7 @@ def _check_routes(config: schema.Config) -> Iterator[str]:
 def _check_access(config: schema.Config) -> Iterator[str]:
     tasks = {model.name: model.task for model in config.models}
     for index, rule in enumerate(config.access):
-        where = f"access[{index}] (group {rule.group!r})"
+        where = f"access[{index}] ({rule.holder})"
         for name in rule.models:
             if name not in tasks:
                 yield f"{where}.models: {name!r} is no model; known are {', '.join(sorted(tasks))}"

@@ -53,6 +53,13 @@ class Jwks(Section, frozen=True, kw_only=True):
     timeout_seconds: Seconds = 5.0
 
 
+class Revocations(Section, frozen=True, kw_only=True):
+    """Where processes share what was logged out, and the longest life of a token."""
+
+    file: Text
+    keep_seconds: Annotated[float, Meta(ge=60, le=604_800)] = 86_400.0
+
+
 class Identity(Section, frozen=True, kw_only=True):
     """What makes an access token acceptable."""
 
@@ -70,6 +77,7 @@ class Identity(Section, frozen=True, kw_only=True):
     clock_skew_seconds: Annotated[float, Meta(ge=0, le=60)] = 30.0
     cache_seconds: Annotated[float, Meta(ge=0, le=60)] = 60.0
     cache_entries: Count = 10_000
+    revocations: Revocations | None = None
 
 
 class Keys(Section, frozen=True, kw_only=True):
@@ -151,13 +159,30 @@ class UserLimits(Section, frozen=True, kw_only=True):
 
 
 class AccessRule(Section, frozen=True, kw_only=True):
-    """An IdP group may use these models on these endpoints."""
+    """An IdP group, or a service account, may use these models on these endpoints.
 
-    group: Text
+    A service account is known by the client's own token (``client_id``, and ``subject`` where the
+    provider does not write the client's id there), or by a name in its client certificate.
+    """
+
+    group: Text | None = None
+    service_account: Name | None = None
+    client_id: Text | None = None
+    subject: Text | None = None
+    certificate: Annotated[str, Meta(pattern=r"^(DNS:|URI:|[A-Z]+=).+", max_length=512)] | None = (
+        None
+    )
     models: Annotated[list[Name], Meta(min_length=1)]
     endpoints: Annotated[list[EndpointName], Meta(min_length=1)]
     limits: UserLimits | None = None
     strict: bool = False
+
+    @property
+    def holder(self) -> str:
+        """Whom the rule is about, for messages."""
+        if self.group is not None:
+            return f"group {self.group!r}"
+        return f"service account {self.service_account!r}"
 
 
 class Limits(Section, frozen=True, kw_only=True):
@@ -282,6 +307,33 @@ class Traces(Section, frozen=True, kw_only=True):
     max_queued: Count = 4096
 
 
+class Portal(Section, frozen=True, kw_only=True):
+    """The page for people in a browser, and where the provider tells of logouts.
+
+    ``url`` is the gateway's public address; the provider knows it with ``/callback`` and, for
+    logouts, ``/backchannel-logout``. Trust in the provider is that of ``identity.jwks`` unless
+    ``ca_file`` says otherwise.
+    """
+
+    url: Text
+    socket: Text | None = None
+    tcp: Text | None = None
+    client_id: Text
+    client_secret_file: Text | None = None
+    authorization_endpoint: Text
+    token_endpoint: Text
+    end_session_endpoint: Text | None = None
+    ca_file: Text | None = None
+    crl_file: Text | None = None
+    scopes: Annotated[list[Text], Meta(min_length=1)] = field(default_factory=lambda: ["openid"])
+    resource: Text | None = None
+    name_claim: Text = "name"
+    session_seconds: Annotated[float, Meta(ge=60, le=86_400)] = 28_800.0
+    idle_seconds: Annotated[float, Meta(ge=60, le=86_400)] = 1800.0
+    max_sessions: Count = 10_000
+    timeout_seconds: Seconds = 5.0
+
+
 class Config(Section, frozen=True, kw_only=True):
     """The whole file."""
 
@@ -300,5 +352,6 @@ class Config(Section, frozen=True, kw_only=True):
     content: Content | None = None
     traces: Traces | None = None
     keys: Keys | None = None
+    portal: Portal | None = None
     workers: Annotated[int, Meta(ge=1, le=128)] = 1
     pid_file: Text | None = None

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from urllib.parse import urlsplit
 
 from tresor_gateway import config_schema as schema
-from tresor_gateway.loopback import is_loopback_host
+from tresor_gateway.addresses import is_loopback_host
 
 
 def problems(config: schema.Config) -> Iterator[str]:

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from typing import Final
+
+_MAX_FREE: Final = 1024
 
 
 class Deadline:
-    """Call back once when the time set last has passed.
+    """Call back once when the time set last has passed (nobody, while ``callback`` is none).
 
     Moving a deadline later is one assignment; the timer that fires early re-arms itself.
     """
 
     __slots__ = ("_callback", "_handle", "_loop", "_when")
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, callback: Callable[[], None]) -> None:
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, callback: Callable[[], None] | None = None
+    ) -> None:
         self._loop = loop
         self._callback: Callable[[], None] | None = callback
         self._handle: asyncio.TimerHandle | None = None
@@ -34,6 +39,11 @@ class Deadline:
         elif self._handle.when() > when:
             self._handle.cancel()
             self._handle = self._loop.call_at(when, self._fire)
+
+    def lend(self, callback: Callable[[], None] | None) -> None:
+        """Belong to somebody else, or to nobody, from now on, and expire when that one says so."""
+        self._when = 0.0
+        self._callback = callback
 
     def clear(self) -> None:
         """Do not expire until set again; the timer stays and finds nothing to do."""
@@ -56,3 +66,32 @@ class Deadline:
             return
         self._when = 0.0
         self._callback()
+
+
+class Deadlines:
+    """Deadlines that are used again with their timers: most requests need no timer of their own."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._free: list[Deadline] = []
+
+    def take(self, callback: Callable[[], None]) -> Deadline:
+        """One that calls back; give it back in the end."""
+        if not self._free:
+            return Deadline(self._loop, callback)
+        deadline = self._free.pop()
+        deadline.lend(callback)
+        return deadline
+
+    def give(self, deadline: Deadline) -> None:
+        """It is not needed any more and must not be touched again."""
+        deadline.lend(None)
+        if len(self._free) < _MAX_FREE:
+            self._free.append(deadline)
+        else:
+            deadline.close()
+
+    def close(self) -> None:
+        """Cancel the timers of those that nobody uses."""
+        while self._free:
+            self._free.pop().close()

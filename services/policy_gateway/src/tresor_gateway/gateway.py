@@ -55,6 +55,7 @@ from tresor_gateway.upstream.pool import EnginePool, Replica
 from tresor_gateway.usage.table import Refusal, Ticket, UsageFullError, UsageTable
 
 log = logging.getLogger(__name__)
+CERTIFICATE_HEADER: Final = b"x-tresor-client-certificate"
 _REQUEST_ID: Final = re.compile(rb"[A-Za-z0-9._-]{8,64}")
 
 
@@ -157,6 +158,7 @@ class Gateway:
         """Nobody waits for the answer."""
         if exchange.context is not None:
             exchange.context.client_gone()
+            exchange.context = None
 
     # --- steps ------------------------------------------------------------------------------------
 
@@ -191,11 +193,19 @@ class Gateway:
         if endpoint.method == b"POST":
             _check_content(exchange.headers)
         try:
-            identity = self._authenticator.authenticate(exchange.headers.get(b"authorization"))
+            identity = self._authenticator.authenticate(
+                exchange.headers.get(b"authorization"), self._certificate(exchange)
+            )
         except KeysNeededError:
             call.auth_pending = True
             return
         self._admit(call, identity)
+
+    def _certificate(self, exchange: Exchange) -> bytes | None:
+        """The client's certificate, which only NGINX can vouch for."""
+        if not self._behind_proxy:
+            return None
+        return exchange.headers.get(CERTIFICATE_HEADER)
 
     def _admit(self, call: Call, identity: Identity) -> None:
         call.identity = identity
@@ -208,7 +218,10 @@ class Gateway:
             if not call.exchange.open:
                 return
             header = call.exchange.headers.get(b"authorization")
-            self._admit(call, self._authenticator.authenticate(header, may_refetch=False))
+            identity = self._authenticator.authenticate(
+                header, self._certificate(call.exchange), may_refetch=False
+            )
+            self._admit(call, identity)
         except ApiError as error:
             call.refuse(error)
             return
@@ -224,10 +237,10 @@ class Gateway:
             self._dispatch(call)
         except ApiError as error:
             # Another call may have taken over meanwhile.
-            exchange.context.refuse(error)
+            (exchange.context or call).refuse(error)
         except Exception:
             log.exception("request %s", exchange.request_id.decode())
-            exchange.context.refuse(errors.internal())
+            (exchange.context or call).refuse(errors.internal())
 
     def _dispatch(self, call: Call) -> None:
         endpoint, identity = call.endpoint, call.identity
@@ -284,7 +297,8 @@ class Gateway:
                 exchange.on_resume = call.forward.resume
                 call.forward.start(replicas() if order is None else order)
 
-        affinity = key(parsed, identity.cache_salt) if model.affinity else None
+        choice = model.affinity and (len(model.replicas) > 1 or model.fallback is not None)
+        affinity = key(parsed, identity.cache_salt) if choice else None
 
         def replicas() -> list[Replica]:
             return self._replicas(model, endpoint, identity, affinity)
@@ -361,8 +375,12 @@ class Gateway:
         if fallback is not None and identity.grant.may_use_model(endpoint.name, fallback.name):
             models.append(fallback)
         pool = self._pool
-        usable = [replica for m in models for replica in pool.usable(m.replicas, affinity)]
-        return usable + [replica for m in models for replica in pool.doubtful(m.replicas)]
+        order: list[Replica] = []
+        for m in models:
+            order += pool.usable(m.replicas, affinity)
+        for m in models:
+            order += pool.doubtful(m.replicas)
+        return order
 
     def _queue_full(self, model: Model) -> ApiError:
         seconds = min(replica.engine.average for replica in model.replicas)
@@ -380,7 +398,10 @@ class Gateway:
 
         change_texts(parsed, collect)
         limit = self._config.guardrails.max_prompt_characters
-        if sum(len(part.text) for part in parts) > limit:
+        length = 0
+        for part in parts:
+            length += len(part.text)
+        if length > limit:
             raise errors.prompt_too_long(limit)
         try:
             masked = guard.incoming(parts)

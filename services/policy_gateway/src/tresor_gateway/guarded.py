@@ -46,7 +46,7 @@ class Guarded:
         self._guard = guard
         self._chat = chat
         self._contract = contract
-        self._cleaner = StreamCleaner(guard, chat=chat, keep=contract is not None)
+        self._cleaner: StreamCleaner | None = None
 
     # --- the engine's side (Receiver) ---------------------------------------------------------
 
@@ -63,8 +63,9 @@ class Guarded:
     def stream_end(self) -> None:
         """The rest of the texts, then the end."""
         try:
-            out = self._cleaner.finish()
-            problem = self._problem(self._cleaner.texts)
+            cleaner = self._stream_cleaner()
+            out = cleaner.finish()
+            problem = self._problem(cleaner.texts)
         except Exception as error:
             self._stop(error)
             return
@@ -108,15 +109,22 @@ class Guarded:
 
     def _events(self, data: bytes) -> bytes:
         out: list[bytes] = []
+        cleaner = self._cleaner or self._stream_cleaner()
         for event in data.split(b"\n\n"):
             if event.startswith(_DATA):
                 payload = event[len(_DATA) :].lstrip(b" ")
                 if b"\n" in payload:
                     raise AnswerError("an event has several lines")
-                out.append(self._cleaner.event(payload))
+                out.append(cleaner.event(payload))
             elif event and not event.startswith(b":"):
                 raise AnswerError("an event is no data")
         return b"".join(out)
+
+    def _stream_cleaner(self) -> StreamCleaner:
+        if self._cleaner is None:
+            keep = self._contract is not None
+            self._cleaner = StreamCleaner(self._guard, chat=self._chat, keep=keep)
+        return self._cleaner
 
     def _repair(self, text: str) -> str:
         """A text that obeys the schema, if a little repair makes it one."""

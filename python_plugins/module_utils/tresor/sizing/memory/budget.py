@@ -87,14 +87,15 @@ def budget_of(setting: Setting, request: Request) -> Budget:
     utilization = request.gpu_memory_utilization or engine.gpu_memory_utilization
     batch = batch_of(setting, request)
     length = request.max_model_len or model.max_position_embeddings
-    pool = pool_of(model, layout, engine, _cache_options(model, engine, request))
+    pool = pool_of(model, layout, engine, _cache_options(setting, request))
     weights = stage_bytes(model, layout, engine)
     last = layout.pipeline - 1
     fused = overhead.fuses_all_reduce(layout, engine, card.capability, eager=request.enforce_eager)
     outside = 0.0 if engine.cpu else overhead.non_torch(layout, engine, constants, fused=fused)
     graphs = 0.0
     if not request.enforce_eager and not engine.cpu and not (model.pooling and not pool.groups):
-        graphs = overhead.graphs(model, layout, engine, batch, constants)
+        captured = overhead.capture_sizes(model, engine, card, batch)
+        graphs = overhead.graphs(model, layout, engine, captured, constants)
     peaks = [
         activation.peak(
             model, layout, engine, batch, constants, first=stage == 0, last=stage == last
@@ -164,22 +165,46 @@ def batch_of(setting: Setting, request: Request) -> Batch:
     """Return what the profile run feeds, with the engine's defaults filled in."""
     model, engine, card = setting.model, setting.engine, setting.card
     length = request.max_model_len or model.max_position_embeddings
-    tokens = request.max_num_batched_tokens or engine.batched_tokens(
-        card.total_gib, length, a100=card.a100
-    )
-    sequences = request.max_num_seqs or engine.sequences(card.total_gib, a100=card.a100)
+    modest = card.modest(engine)
+    sequences = request.max_num_seqs or engine.sequences(card.total_gib, modest=modest)
+    tokens = request.max_num_batched_tokens
+    if tokens is None:
+        tokens = engine.batched_tokens(card.total_gib, length, modest=modest)
+        if engine.batch_within_context:
+            if model.encoder_only:
+                # No chunks: a prompt of the full context must fit.
+                tokens = max(tokens, length)
+            tokens = min(tokens, sequences * length)
     if model.vision is not None and request.max_num_batched_tokens is None:
         tokens = max(tokens, model.vision.max_tokens_per_item)
     return Batch(tokens, min(sequences, tokens), card.multiprocessors)
 
 
-def _cache_options(model: ModelShape, engine: Engine, request: Request) -> CacheOptions:
+def _cache_options(setting: Setting, request: Request) -> CacheOptions:
+    model, engine, card = setting.model, setting.engine, setting.card
     asked = request.kv_cache_dtype
     if asked == "auto" and model.quantization.fp8_cache and engine.obeys_checkpoint_cache:
         asked = "fp8"
+    if asked == "auto" and card.big_blackwell and engine.since(32):
+        # `GlmMoeDsaForCausalLM` in vLLM's `models/config.py`.
+        asked = "fp8_e4m3" if model.architecture == "GlmMoeDsaForCausalLM" else asked
     return CacheOptions(
         request.block_size,
         KV_DTYPES[asked] or model.dtype_bits,
-        asked.startswith("fp8"),
+        _packed_latent(engine, card, asked),
         request.enable_prefix_caching,
     )
+
+
+def _packed_latent(engine: Engine, card: Card, asked: str) -> bool:
+    """Tell whether sparse latent attention keeps the 656 bytes of FlashMLA's layout.
+
+    Its 8-bit caches do; on Blackwell for data centres FlashInfer serves them since 0.19, with plain
+    8-bit values. FlashInfer on the other Blackwell cards (0.24) has that layout for `auto`, too.
+    Sources: `_canonicalize_sparse_mla_kv_cache_dtype`, the backends in `platforms/cuda.py`.
+    """
+    if asked == "fp8_ds_mla":
+        return True
+    if asked == "auto":
+        return engine.since(24) and 120 <= card.capability < 130
+    return asked.startswith("fp8") and not (card.big_blackwell and engine.since(19))

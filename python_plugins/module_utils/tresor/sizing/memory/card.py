@@ -30,10 +30,20 @@ class Card:
     vendor: str = "nvidia"
     known: bool = True
 
+    def modest(self, engine: Engine) -> bool:
+        """Tell whether vLLM gives it the batch defaults of small cards, whatever its memory.
+
+        It does so for the A100 since 0.9 and for the GB10 since 0.33. Source: `get_batch_defaults`
+        in `engine/arg_utils.py`.
+        """
+        if "a100" in self.name.lower():
+            return engine.since(9)
+        return self.capability == 121 and engine.since(33)
+
     @property
-    def a100(self) -> bool:
-        """Whether vLLM's defaults treat it as an A100."""
-        return "a100" in self.name.lower()
+    def big_blackwell(self) -> bool:
+        """Whether it is a Blackwell card for data centres (vLLM's capability family 100)."""
+        return self.vendor == "nvidia" and 100 <= self.capability < 110
 
     def quantization_problems(self, quantization: Quantization, engine: Engine) -> list[str]:
         """Return why card and engine cannot run a checkpoint's formats; empty if they can."""

@@ -34,13 +34,12 @@ class Constants:
     non_torch_tp_rank: float = 0.045
     non_torch_pp: float = 0.07
     # CUDA graphs: base, per layer with 51 captured sizes, per 10,000 hidden features, less with
-    # tensor parallelism, per chosen expert, and for MXFP4 experts.
+    # tensor parallelism, and per chosen expert.
     graph_base: float = 0.18
     graph_layer: float = 0.0137
     graph_hidden: float = 0.73
     graph_tp: float = -0.21
     graph_expert: float = 0.125
-    graph_mxfp4: float = 0.0
     # Share of that which engines before 0.17 need. Set by hand on few and scattered values; it
     # decides nothing but the warm-up's verdict, because graphs are outside of the budget there.
     graph_old_share: float = 0.6

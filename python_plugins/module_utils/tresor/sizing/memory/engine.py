@@ -94,6 +94,11 @@ class Engine:
         return self.since(14)
 
     @property
+    def batch_within_context(self) -> bool:
+        """Whether the default batch holds at most every sequence's context (0.12)."""
+        return self.since(12)
+
+    @property
     def moe_workspace_kept(self) -> bool:
         """Whether the experts' scratch memory stays allocated through the sampler (0.14)."""
         return self.since(14)
@@ -118,8 +123,8 @@ class Engine:
             return 16 if latent or not self.since(9) else 128
         return 64 if latent and self.since(9) else 16
 
-    def batched_tokens(self, total_gib: float, length: int, *, a100: bool) -> int:
-        """Default `max_num_batched_tokens` of the API server.
+    def batched_tokens(self, total_gib: float, length: int, *, modest: bool) -> int:
+        """Default `max_num_batched_tokens` of the API server; `modest` as `Card.modest`.
 
         The V0 engine prefilled whole prompts, and chunks of 2048 beyond a context of 32768.
         """
@@ -129,16 +134,13 @@ class Engine:
             return max(2048, length) if length <= 32768 else 2048
         if self.since(28) and total_gib >= 160:
             return 16384
-        if self.v1 and total_gib >= 70 and not (a100 and self.since(9)):
-            return 8192
-        return 2048
+        return 8192 if total_gib >= 70 and not modest else 2048
 
-    def sequences(self, total_gib: float, *, a100: bool) -> int:
-        """Default `max_num_seqs` of the API server."""
+    def sequences(self, total_gib: float, *, modest: bool) -> int:
+        """Default `max_num_seqs` of the API server; `modest` as `Card.modest`."""
         if self.cpu:
             return 128
-        large = self.v1 and total_gib >= 70 and not (a100 and self.since(9))
-        return 1024 if large else 256
+        return 1024 if self.v1 and total_gib >= 70 and not modest else 256
 
 
 @functools.lru_cache(maxsize=1024)

@@ -21,11 +21,14 @@ _FP8_LATENT_BYTES = 656
 
 @dataclass(frozen=True)
 class CacheOptions:
-    """What decides the layout of the pool besides the model."""
+    """What decides the layout of the pool besides the model.
+
+    `packed_latent` says that sparse latent attention packs values, scales and rotary positions.
+    """
 
     block_size: int | None
     kv_bits: int
-    fp8: bool
+    packed_latent: bool
     prefix_caching: bool | None
 
 
@@ -121,7 +124,7 @@ def _page_bytes(
     if isinstance(cache, State):
         return cache.state_bytes(layout.tensor, model.dtype_bits)
     if isinstance(cache, LatentAttention):
-        if cache.indexer_bytes and options.fp8:
+        if cache.indexer_bytes and options.packed_latent:
             per_token = _FP8_LATENT_BYTES
         else:
             per_token = cache.width * options.kv_bits // 8

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from ..model.formats import MXFP4
 from ..model.shape import ModelShape
 from .activation import GIB, Batch
+from .card import Card
 from .constants import Constants
 from .engine import Engine
 from .parallel import Layout
@@ -48,9 +48,18 @@ def non_torch(layout: Layout, engine: Engine, constants: Constants, *, fused: bo
     return size * GIB
 
 
-def capture_sizes(sequences: int, batched_tokens: int) -> tuple[int, int]:
-    """Return how many batch sizes the engine captures graphs for, and the largest of them."""
-    largest = min(2 * sequences, _LARGEST, batched_tokens)
+def capture_sizes(model: ModelShape, engine: Engine, card: Card, batch: Batch) -> tuple[int, int]:
+    """Return how many batch sizes the engine captures graphs for, and the largest of them.
+
+    Up to 512, or 1024 on Blackwell for data centres since 0.28, and at most twice the sequences;
+    gpt-oss always goes to 1024 (0.12) or 992 (0.11). Sources: `_set_cudagraph_sizes` in
+    `config/vllm.py`, `GptOssForCausalLMConfig` in `models/config.py`.
+    """
+    limit = 2 * _LARGEST if card.big_blackwell and engine.since(28) else _LARGEST
+    largest = min(2 * batch.sequences, limit)
+    if model.architecture == "GptOssForCausalLM" and engine.since(11):
+        largest = 1024 if engine.since(12) else 992
+    largest = min(largest, batch.tokens)
     sizes = {size for size in (1, 2, 4) if size <= largest}
     sizes |= set(range(8, min(largest + 1, 256), 8))
     sizes |= set(range(256, largest + 1, 16))
@@ -58,22 +67,24 @@ def capture_sizes(sequences: int, batched_tokens: int) -> tuple[int, int]:
 
 
 def graphs(
-    model: ModelShape, layout: Layout, engine: Engine, batch: Batch, constants: Constants
+    model: ModelShape,
+    layout: Layout,
+    engine: Engine,
+    captured: tuple[int, int],
+    constants: Constants,
 ) -> float:
-    """Bytes of CUDA graphs of one rank.
+    """Bytes of CUDA graphs of one rank; `captured` as `capture_sizes` returns it.
 
     Each captured size costs per layer; the largest also holds its activations, which grow with the
     hidden size and the experts a token passes.
     """
-    count, largest = capture_sizes(batch.sequences, batch.tokens)
+    count, largest = captured
     layers = -(-model.num_layers // layout.pipeline)
     activations = constants.graph_hidden * model.hidden_size / 10_000
     if layout.tensor > 1:
         activations += constants.graph_tp
     if model.experts is not None:
         activations += constants.graph_expert * model.experts.top_k
-        if MXFP4 in model.quantization.formats:
-            activations += constants.graph_mxfp4
     size = constants.graph_base + constants.graph_layer * layers * count / _COUNT
     size += max(0.0, activations) * largest / _LARGEST
     if not engine.since(17):

@@ -173,14 +173,18 @@ def experts(
     router_bias: bool = False,
     shared_gate: bool = False,
     shared_name: str = "shared_experts",
+    latent: int = 0,
 ) -> list[Weight]:
     """Return a mixture of experts with its router and shared expert.
+
+    With `latent` the routed experts work on a projection of that size, on every rank in full.
 
     `correction` adds the router's float32 bias per expert; `shared_gate` the vector that weighs the
     shared expert (Qwen).
     """
     inner, count = shape.intermediate, shape.count
     names = ("gate_proj", "up_proj") if gated else ("up_proj",)
+    width = latent or hidden
     weights = [Weight(f"{prefix}.gate", Kind.ROUTER, count, hidden, linear=False, bits=router_bits)]
     if router_bias:
         weights.append(vector(f"{prefix}.gate.bias", count, Kind.ROUTER))
@@ -190,19 +194,23 @@ def experts(
         )
     for name in names:
         module = f"{prefix}.experts.0.{name}"
-        weights.append(Weight(module, Kind.EXPERT, inner, hidden, Split.EXPERT, count))
+        weights.append(Weight(module, Kind.EXPERT, inner, width, Split.EXPERT, count))
         if bias:
             weights.append(
                 Weight(f"{module}.bias", Kind.EXPERT, inner, 1, Split.EXPERT, count, linear=False)
             )
     down = f"{prefix}.experts.0.down_proj"
-    weights.append(Weight(down, Kind.EXPERT, hidden, inner, Split.EXPERT, count, inner="cols"))
+    weights.append(Weight(down, Kind.EXPERT, width, inner, Split.EXPERT, count, inner="cols"))
+    if latent:
+        kind, whole = Kind.SHARED_EXPERT, Split.REPLICATED
+        weights += linear(f"{prefix}.fc1_latent_proj", kind, latent, hidden, whole)
+        weights += linear(f"{prefix}.fc2_latent_proj", kind, hidden, latent, whole)
     if bias:
         weights.append(
             Weight(
                 f"{down}.bias",
                 Kind.EXPERT,
-                hidden,
+                width,
                 1,
                 Split.EXPERT,
                 count,

@@ -10,6 +10,7 @@ from ..errors import ModelError, UnknownArchitectureError, shown
 from . import quantization as quant
 from . import rope
 from .decoders import Decoder, build
+from .defaults import nested
 from .encoders import ENCODERS
 from .fields import LARGEST, Fields
 from .formats import Format
@@ -64,6 +65,13 @@ _BY_MODEL_TYPE: Mapping[str, str] = {
     "deepseek_v32": "DeepseekV32ForCausalLM",
     "glm4": "Glm4ForCausalLM",
     "glm4_moe": "Glm4MoeForCausalLM",
+    "glm4v": "Glm4vForConditionalGeneration",
+    "glm4v_text": "Glm4ForCausalLM",
+    "glm4v_moe": "Glm4vMoeForConditionalGeneration",
+    "glm4v_moe_text": "Glm4MoeForCausalLM",
+    "internvl": "InternVLForConditionalGeneration",
+    "minimax_m1": "MiniMaxM1ForCausalLM",
+    "nomic_bert": "NomicBertModel",
     "glm_moe_dsa": "GlmMoeDsaForCausalLM",
     "nemotron_h": "NemotronHForCausalLM",
     "jamba": "JambaForCausalLM",
@@ -148,7 +156,7 @@ def shape_of(
     top = Fields(config, name)
     architecture = architecture_of(config, name)
     pooled = pooling or architecture in _POOLING or architecture in ENCODERS
-    text = top.inner("text_config", "llm_config", "language_config") or top
+    text = nested(top, "text_config", "llm_config", "language_config") or top
     tower_builder = MULTIMODAL.get(architecture)
     text_architecture = _POOLING.get(architecture, architecture)
     if tower_builder is not None:
@@ -163,7 +171,7 @@ def shape_of(
     hidden = text.integer("hidden_size", "n_embd", "d_model", "block_dim")
     vocab = text.integer("vocab_size", "padded_vocab_size")
     tower: Tower | None = None
-    vision = top.inner("vision_config")
+    vision = nested(top, "vision_config")
     if tower_builder is not None and vision is not None:
         tower = tower_builder[0](top, vision, hidden)
     quantized, bits = _quantization(config, text.config, quantization)

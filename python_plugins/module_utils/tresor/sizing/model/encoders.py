@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Mapping
 
-from .blocks import attention, mlp, norm
+from .blocks import attention, mlp, norm, vector
 from .decoders import Decoder, Pattern, base_attention, layer_count, positions
 from .fields import Fields
 from .shape import Kind, Split, Weight
@@ -74,6 +75,44 @@ def modern_bert(fields: Fields) -> Decoder:
     )
 
 
+def rotary_bert(fields: Fields) -> Decoder:
+    """BERT with rotary positions and gated feed-forward blocks (GTE, Nomic Embed)."""
+    nomic = fields.has("n_embd")
+    hidden, count = fields.integer("hidden_size", "n_embd"), layer_count(fields)
+    base = base_attention(fields)
+    inner = fields.integer("intermediate_size", "n_inner")
+    pattern = Pattern()
+    for _ in range(count):
+        feed = mlp(hidden, inner)
+        if not nomic:
+            # Only the projection back has a bias.
+            feed.append(vector("mlp.down_proj.bias", hidden, Kind.MLP))
+        pattern.add(
+            [
+                *attention(hidden, base, prefix="attention", bias=not nomic, out_bias=not nomic),
+                *norm("layernorms", 2 * hidden, bias=True),
+                *feed,
+            ],
+            (),
+        )
+    types = fields.integer("type_vocab_size", default=0, minimum=0)
+    tables = [Weight("embeddings.token_type", Kind.EMBEDDING, types, hidden, Split.VOCAB)]
+    return Decoder(
+        "encoder",
+        pattern.layers,
+        pattern.order,
+        base.heads,
+        base.kv_heads,
+        base.head_dim,
+        inner,
+        tied=True,
+        extra=(
+            *(dataclasses.replace(one, linear=False) for one in tables if types),
+            *norm("embeddings.norm", hidden, bias=True),
+        ),
+    )
+
+
 ENCODERS: Mapping[str, Callable[[Fields], Decoder]] = {
     "BertModel": bert,
     "BertForMaskedLM": bert,
@@ -86,4 +125,9 @@ ENCODERS: Mapping[str, Callable[[Fields], Decoder]] = {
     "BgeM3EmbeddingModel": bert,
     "ModernBertModel": modern_bert,
     "ModernBertForSequenceClassification": modern_bert,
+    "ModernBertForMaskedLM": modern_bert,
+    "GteModel": rotary_bert,
+    "GteNewModel": rotary_bert,
+    "NewModel": rotary_bert,
+    "NomicBertModel": rotary_bert,
 }

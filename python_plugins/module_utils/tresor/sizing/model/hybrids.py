@@ -10,6 +10,7 @@ from .decoders import Decoder, Pattern, base_attention, expert_layers, layer_cou
 from .fields import LARGEST_COUNT, Fields
 from .mixers import delta_attention, gated_delta, mamba1, mamba2, short_convolution
 from .shape import Attention, Cache, Experts, Kind, LatentAttention, Split, Weight
+from .variants import VARIANTS
 
 
 def _norms(hidden: int, count: int = 2) -> list[Weight]:
@@ -211,6 +212,8 @@ def nemotron_h(fields: Fields) -> Decoder:
         )
     dense = fields.integer("intermediate_size", default=0, minimum=0)
     moe = read_experts(fields, letters.count("E"))
+    # Nemotron 3 Super: routed experts work on a narrower latent vector.
+    latent = fields.integer("moe_latent_size", default=0, minimum=0)
     pattern = Pattern()
     for letter in letters:
         caches: tuple[Cache, ...] = ()
@@ -220,7 +223,9 @@ def nemotron_h(fields: Fields) -> Decoder:
         elif letter == "*":
             weights, caches = attention(hidden, base, prefix="mixer"), (base,)
         elif letter == "E" and moe is not None:
-            weights = experts(hidden, moe, prefix="mixer", gated=False, correction=True)
+            weights = experts(
+                hidden, moe, prefix="mixer", gated=False, correction=True, latent=latent
+            )
         else:
             weights = mlp(hidden, dense, prefix="mixer", gated=False)
         pattern.add([*weights, *_norms(hidden, 1)], caches)
@@ -370,6 +375,7 @@ HYBRIDS: Mapping[str, Callable[[Fields], Decoder]] = {
     "DeepseekV2ForCausalLM": latent_decoder,
     "DeepseekV3ForCausalLM": latent_decoder,
     "DeepseekV32ForCausalLM": latent_decoder,
+    "MistralLarge3ForCausalLM": latent_decoder,
     "GlmMoeDsaForCausalLM": latent_decoder,
     "Glm4MoeLiteForCausalLM": latent_decoder,
     "MiniCPM3ForCausalLM": latent_decoder,
@@ -386,4 +392,5 @@ HYBRIDS: Mapping[str, Callable[[Fields], Decoder]] = {
     "Lfm2MoeForCausalLM": lfm2,
     "FalconMambaForCausalLM": falcon_mamba,
     "MambaForCausalLM": falcon_mamba,
+    **VARIANTS,
 }

@@ -315,6 +315,11 @@ class ModelShape:
         return {kind: sizes[kind] / count for kind, count in self.parameters_by_kind.items()}
 
     @property
+    def encoder_only(self) -> bool:
+        """Whether it only embeds or classifies whole texts and keeps no cache."""
+        return self.pooling and not self.caches
+
+    @property
     def parameters(self) -> int:
         """All parameters."""
         return sum(self.parameters_by_kind.values())

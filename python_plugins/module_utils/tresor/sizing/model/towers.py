@@ -78,7 +78,12 @@ def _encoder(
 
 
 def siglip(top: Fields, fields: Fields, text_hidden: int) -> Tower:
-    """SigLIP and CLIP towers with one projection (Gemma 3, PaliGemma, LLaVA, SmolVLM)."""
+    """SigLIP and CLIP towers with one projection (Gemma 3, PaliGemma, LLaVA, SmolVLM).
+
+    LLaVA's architecture also carries Pixtral's tower (mistral-community/pixtral-12b).
+    """
+    if fields.text("model_type") == "pixtral":
+        return pixtral(top, fields, text_hidden)
     encoder = _encoder(fields)
     image = fields.integer("image_size", default=384)
     patch = fields.integer("patch_size", default=14)
@@ -126,7 +131,7 @@ def pixtral(top: Fields, fields: Fields, text_hidden: int) -> Tower:
     patch = fields.integer("patch_size", default=14)
     merge = top.integer("spatial_merge_size", default=1, maximum=16)
     side = image // patch
-    bias = top.flag("multimodal_projector_bias", False)
+    bias = top.flag("multimodal_projector_bias", top.text("model_type") == "llava")
     weights = [
         *encoder.weights("vision_tower"),
         *linear(
@@ -291,6 +296,51 @@ def intern_vit(top: Fields, fields: Fields, text_hidden: int) -> Tower:
     return Tower(tuple(weights), _vision(encoder, tiles * patches, tiles * (patches // 4)))
 
 
+def glm(top: Fields, fields: Fields, text_hidden: int) -> Tower:
+    """GLM-4.1V, 4.5V, 4.6V: gated blocks as wide as the output, a convolution, a gated merger."""
+    del top, text_hidden
+    hidden = fields.integer("hidden_size")
+    outer = fields.integer("out_hidden_size")
+    inner = fields.integer("intermediate_size")
+    merge = fields.integer("spatial_merge_size", default=2, maximum=16)
+    patch = fields.integer("patch_size", default=14)
+    image = fields.integer("image_size", default=336)
+    frames = fields.integer("temporal_patch_size", default=2, maximum=16)
+    encoder = _Encoder(
+        hidden,
+        fields.integer("depth", "num_hidden_layers", maximum=1024),
+        outer,
+        fields.integer("num_heads", "num_attention_heads"),
+        gated=True,
+        bias=False,
+        norm_bias=False,
+    )
+    weights = [
+        *encoder.weights("visual.blocks"),
+        *linear(
+            "visual.patch_embed",
+            _KIND,
+            hidden,
+            3 * frames * patch * patch,
+            Split.REPLICATED,
+            bias=True,
+        ),
+        _table("visual.position_embedding", (image // patch) ** 2, hidden),
+        *norm("visual.norms", 2 * hidden),
+        *linear(
+            "visual.downsample", _KIND, outer, hidden * merge * merge, Split.REPLICATED, bias=True
+        ),
+        *linear("visual.merger.proj", _KIND, outer, outer, Split.COLUMN),
+        *norm("visual.merger.norm", outer, bias=True),
+        *linear("visual.merger.gate_proj", _KIND, inner, outer, Split.COLUMN),
+        *linear("visual.merger.up_proj", _KIND, inner, outer, Split.COLUMN),
+        *linear("visual.merger.down_proj", _KIND, outer, inner, Split.ROW),
+    ]
+    # The processor's largest image: 9,633,792 pixels, counted for two frames.
+    patches = 9633792 // frames // (patch * patch)
+    return Tower(tuple(weights), _vision(encoder, patches, patches // (merge * merge)))
+
+
 Builder = Callable[[Fields, Fields, int], Tower]
 
 # architecture -> (tower, architecture of the language model when its own config names none)
@@ -312,4 +362,7 @@ MULTIMODAL: Mapping[str, tuple[Builder, str]] = {
     "Qwen3_5ForConditionalGeneration": (qwen, "Qwen3_5ForCausalLM"),
     "Qwen3_5MoeForConditionalGeneration": (qwen, "Qwen3_5MoeForCausalLM"),
     "InternVLChatModel": (intern_vit, "Qwen2ForCausalLM"),
+    "InternVLForConditionalGeneration": (intern_vit, "Qwen2ForCausalLM"),
+    "Glm4vForConditionalGeneration": (glm, "Glm4ForCausalLM"),
+    "Glm4vMoeForConditionalGeneration": (glm, "Glm4MoeForCausalLM"),
 }

@@ -104,6 +104,10 @@ DECODERS: Mapping[str, Traits] = {
     "GPTNeoXForCausalLM": Traits(
         "dense_mha", gated=False, bias=True, out_bias=True, mlp_bias=True, norm_bias=True
     ),
+    "ArceeForCausalLM": Traits("dense_gqa", gated=False),
+    # Its norms have no weights.
+    "OlmoForCausalLM": Traits("dense_mha", norms=0),
+    "HunYuanDenseV1ForCausalLM": Traits("dense_gqa", qk_norm="head", tied=True),
     "StableLmForCausalLM": Traits("dense_gqa", norm_bias=True),
     "InternLM2ForCausalLM": Traits("dense_gqa", bias=False),
     "InternLM3ForCausalLM": Traits("dense_gqa", bias=False),
@@ -126,6 +130,8 @@ DECODERS: Mapping[str, Traits] = {
     "Qwen3MoeForCausalLM": Traits("moe_gqa", moe=True, qk_norm="head"),
     "OlmoeForCausalLM": Traits("moe_mha", moe=True, qk_norm="full"),
     "GraniteMoeForCausalLM": Traits("moe_gqa", moe=True, tied=True),
+    "HunYuanMoEV1ForCausalLM": Traits("moe_gqa", moe=True, qk_norm="head", tied=True),
+    "Dots1ForCausalLM": Traits("moe_mha", moe=True, qk_norm="head", correction=True),
     "DbrxForCausalLM": Traits("moe_gqa", moe=True),
     "Glm4MoeForCausalLM": Traits("moe_gqa", moe=True, correction=True),
     "Ernie4_5_MoeForCausalLM": Traits("moe_gqa", moe=True, tied=True, correction=True),

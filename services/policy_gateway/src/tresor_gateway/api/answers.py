@@ -53,7 +53,7 @@ CHUNK: Final = msgspec.json.Decoder(Chunk)
 _ERROR: Final = msgspec.json.Decoder(_ErrorAnswer)
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class Tokens:
     """Token counts for the audit record."""
 

@@ -7,6 +7,7 @@ canonical JSON needs.
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Final, Literal
 
 import msgspec
@@ -17,8 +18,14 @@ GENESIS: Final = "0" * 64
 
 def timestamp(seconds: float) -> str:
     """Unix time as RFC 3339 in UTC with microseconds."""
-    # Ends in "+00:00", which RFC 3339 also writes as Z; several times as fast as strftime.
-    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="microseconds")[:-6] + "Z"
+    whole = int(seconds)
+    return f"{_second(whole)}.{int((seconds - whole) * 1e6):06d}Z"
+
+
+@lru_cache(maxsize=4)
+def _second(whole: int) -> str:
+    # Ends in "+00:00", which RFC 3339 also writes as Z.
+    return datetime.fromtimestamp(whole, UTC).isoformat()[:-6]
 
 
 class Base(msgspec.Struct, kw_only=True, omit_defaults=True, gc=False):
@@ -70,6 +77,7 @@ class Decision(Base):
     subject: str = ""
     tenant: str = ""
     client: str = ""
+    account: str = ""
     auth: str = ""
     token: str = ""
     groups: list[str] = []

@@ -35,7 +35,7 @@ def problems(config: schema.Config) -> Iterator[str]:
         return
     if not Path(content.directory).is_absolute():
         yield f"content.directory: value {content.directory!r}: write an absolute path"
-    groups = {rule.group for rule in config.access}
+    groups = {rule.group for rule in config.access if rule.group is not None}
     models = {model.name for model in config.models}
     for index, rule in enumerate(content.rules):
         where = f"content.rules[{index}]"

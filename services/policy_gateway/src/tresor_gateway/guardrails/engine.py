@@ -56,6 +56,9 @@ class Matcher:
         except hyperscan.error as error:
             raise GuardrailError(f"patterns cannot be compiled: {error}") from error
         self._scan = self._database.scan
+        self._hits: list[tuple[int, int]] = []
+        # One handler for all scans: making a function for every scan costs as much as a short one.
+        self._handler = self._on_match
 
     def scan(self, data: bytes) -> list[tuple[int, int]]:
         """``(number of the pattern, offset behind its match)`` in the order of the offsets.
@@ -63,17 +66,16 @@ class Matcher:
         Raises:
             GuardrailError: the engine failed, or there are more than ``MAX_HITS`` matches.
         """
-        hits: list[tuple[int, int]] = []
-        found = hits.append
-
-        def on_match(number: int, _start: int, end: int, _flags: int, _context: object) -> bool:
-            found((number, end))
-            return len(hits) > MAX_HITS
-
+        hits = self._hits = []
         try:
-            self._scan(data, match_event_handler=on_match)
+            self._scan(data, self._handler)
         except hyperscan.ScanTerminated as error:
             raise TooManyCandidatesError(f"more than {MAX_HITS} possible findings") from error
         except hyperscan.error as error:
             raise GuardrailError(f"scan failed: {error}") from error
         return hits
+
+    def _on_match(self, number: int, _start: int, end: int, _flags: int, _context: object) -> bool:
+        hits = self._hits
+        hits.append((number, end))
+        return len(hits) > MAX_HITS

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import NamedTuple
 
 
@@ -14,12 +13,14 @@ class Span(NamedTuple):
     kind: str
 
 
-@dataclass
 class Findings:
     """Spans in order and free of overlaps, and the names of the rules that fired."""
 
-    spans: list[Span] = field(default_factory=list)
-    rules: set[str] = field(default_factory=set)
+    __slots__ = ("rules", "spans")
+
+    def __init__(self) -> None:
+        self.spans: list[Span] = []
+        self.rules: set[str] = set()
 
 
 def disjoint(spans: list[Span]) -> list[Span]:

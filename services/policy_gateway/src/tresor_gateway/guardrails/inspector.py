@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from collections.abc import Set as AbstractSet
 from typing import Final
 
 from tresor_gateway.guardrails import decode, fold, numbers, secrets
@@ -21,6 +22,7 @@ _FOLD: Final = 0
 _NUMBER: Final = 1
 _LEET: Final = 2
 _ROT13: Final = 3
+_NONE: Final[frozenset[int]] = frozenset()
 Clock = Callable[[], float]
 
 
@@ -30,6 +32,9 @@ class Inspector:
     def __init__(self, kinds: frozenset[str], *, clock: Clock = time.thread_time) -> None:
         self._clock = clock
         self._kinds = kinds
+        # What tells the findings of this inspector from those of another one (16 bytes at most).
+        self.scope = b"%d.0" % (id(self) & 0xFFFF_FFFF)
+        self.screened_scope = b"%d.1" % (id(self) & 0xFFFF_FFFF)
         self._folder = fold.Folder()
         self._looks: dict[int, Look] = {}
         self._decoders: dict[int, decode.Decoder] = {}
@@ -57,15 +62,26 @@ class Inspector:
         findings = Findings()
         search = _Search(findings, deadline, screen)
         self._look(text, search, decode.MAX_DEPTH, None)
-        findings.spans = disjoint(findings.spans)
+        if len(findings.spans) > 1:
+            findings.spans = disjoint(findings.spans)
         return findings
 
     def _look(self, text: str, search: _Search, depth: int, place: tuple[int, int] | None) -> None:
         """Search one text; ``place`` is where it stands when it was decoded from another."""
         data = text.encode("utf-8", "replace")
         hits = self._matcher.scan(data)
-        self._check_time(search)
-        spans, seen = self._candidates(text, data, hits, search) if hits else ([], set())
+        if search.deadline is not None:
+            self._check_time(search)
+        if not hits:
+            if search.screen is not None:
+                self._screen_text(data, _NONE, search)
+            return
+        spans, seen = self._candidates(text, data, hits, search)
+        if place is None and not seen:
+            search.findings.spans += spans
+            if search.screen is not None:
+                self._screen_text(data, seen, search)
+            return
         if _FOLD in seen:
             folded = self._folder.fold(text)
             plain = folded.text.encode("utf-8", "replace")
@@ -90,12 +106,22 @@ class Inspector:
         seen: set[int] = set()
         ascii_only = len(data) == len(text)
         offset = position = covered = 0
-        for count, (number, end) in enumerate(hits):
-            look = self._looks.get(number)
-            if look is None and number != _NUMBER:
-                seen.add(number)
-                continue
-            if count % _CHECK_EVERY == 0:
+        looks, kinds = self._looks, self._kinds
+        unchecked = _CHECK_EVERY
+        for number, end in hits:
+            if number == _NUMBER:
+                # A run of digits that was looked at has several ends.
+                if ascii_only and end <= covered:
+                    continue
+                look = None
+            else:
+                look = looks.get(number)
+                if look is None:
+                    seen.add(number)
+                    continue
+            unchecked -= 1
+            if unchecked == 0:
+                unchecked = _CHECK_EVERY
                 self._check_time(search)
             if ascii_only:
                 position = end
@@ -110,17 +136,20 @@ class Inspector:
                         covered = max(covered, span.end)
             elif position > covered:
                 found, covered = numbers.numbers(text, position)
-                spans += [span for span in found if span.kind in self._kinds]
+                for span in found:
+                    if span.kind in kinds:
+                        spans.append(span)
         return spans, seen
 
-    def _screen_text(self, data: bytes, seen: set[int], search: _Search) -> None:
+    def _screen_text(self, data: bytes, seen: AbstractSet[int], search: _Search) -> None:
         screen = search.screen
         if screen is None:
             return
         rules = search.findings.rules
-        rules |= screen.rules(data)
-        for view in decode.disguises(data, rot13=_ROT13 in seen, leet=_LEET in seen):
-            rules |= screen.rules(view)
+        screen.rules(data, rules)
+        if _ROT13 in seen or _LEET in seen:
+            for view in decode.disguises(data, rot13=_ROT13 in seen, leet=_LEET in seen):
+                screen.rules(view, rules)
         self._check_time(search)
 
     def _check_time(self, search: _Search) -> None:

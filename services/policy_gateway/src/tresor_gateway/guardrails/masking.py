@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Final
 
 from tresor_gateway.guardrails.findings import Span
 
 PLACEHOLDER: Final = "placeholder"
 MAX_LENGTH: Final = 20
-_UNSAFE: Final = frozenset('"\\')
 
 
 class Placeholders:
@@ -38,11 +37,11 @@ class Placeholders:
         while True:
             count = self._counts[kind] = self._counts.get(kind, 0) + 1
             name = f"[{kind.upper()}_{count}]"
-            if not any(name in text for text in self._taken):
+            if not self._taken or not any(name in text for text in self._taken):
                 break
         self._names[key] = name
         # A quote or a line break would change the meaning of a tool call's arguments.
-        if restorable and value.isprintable() and not _UNSAFE.intersection(value):
+        if restorable and value.isprintable() and '"' not in value and "\\" not in value:
             self._values[name] = value
         return name
 
@@ -67,15 +66,3 @@ class Placeholders:
         for name, value in sorted(self._values.items(), key=lambda item: -len(item[1])):
             text = text.replace(value, name)
         return text
-
-
-def replace(text: str, spans: Sequence[Span], substitute: Callable[[Span, str], str]) -> str:
-    """``text`` with every span substituted; spans are in order and do not overlap."""
-    out: list[str] = []
-    position = 0
-    for span in spans:
-        out.append(text[position : span.start])
-        out.append(substitute(span, text[span.start : span.end]))
-        position = span.end
-    out.append(text[position:])
-    return "".join(out)

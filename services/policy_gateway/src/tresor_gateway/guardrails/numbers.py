@@ -30,17 +30,20 @@ def numbers(text: str, end: int) -> tuple[list[Span], int]:
     groups = _groups(text, end)
     spans: list[Span] = []
     behind = 0
-    for index, (start, _) in enumerate(groups):
-        if start < behind:
-            continue
-        span = None
-        if text[start] in _CARD_LEADS:
-            span = _card(text, groups, index)
-        if span is None:
-            span = _phone(text, groups, index)
-        if span is not None:
-            spans.append(span)
-            behind = span.end
+    left = sum([stop - start for start, stop in groups])
+    for index, (start, stop) in enumerate(groups):
+        if start >= behind:
+            span = None
+            if left >= _CARD_DIGITS[0] and text[start] in _CARD_LEADS:
+                span = _card(text, groups, index)
+            if span is None:
+                span = _phone(text, groups, index)
+            if span is not None:
+                spans.append(span)
+                behind = span.end
+        left -= stop - start
+        if left < checks.MIN_PHONE_DIGITS:
+            break
     return spans, groups[-1][1]
 
 
@@ -62,7 +65,7 @@ def _groups(text: str, end: int) -> list[Group]:
             break
     groups: list[Group] = []
     for digits in text[low:high].translate(_APART).split():
-        start = text.index(digits, low)
+        start = text.find(digits, low)
         low = start + len(digits)
         groups.append((start, low))
     return groups
@@ -105,21 +108,27 @@ def _phone(text: str, groups: list[Group], index: int) -> Span | None:
     if not plus and text[start] != "0":
         return _north_american(text, groups, index, begin)
     parts: list[str] = []
+    ends: list[int] = []
     total = behind = 0
-    found: Span | None = None
     for low, high in groups[index : index + _MAX_GROUPS]:
         if parts and text[behind:low] not in _PHONE_GAPS:
             break
         behind = high
         total += high - low
         if total > checks.MAX_PHONE_DIGITS + 2:
+            total -= high - low
             break
         parts.append(text[low:high])
-        if total >= checks.MIN_PHONE_DIGITS and _is_phone(parts, plus=plus):
-            found = Span(begin - 1 if plus else begin, high, PHONE)
-    if found is not None and not plus and _is_date(text, groups, index):
-        return None
-    return found
+        ends.append(high)
+    # The longest one first.
+    while total >= checks.MIN_PHONE_DIGITS:
+        if _is_phone(parts, plus=plus):
+            if not plus and _is_date(text, groups, index):
+                return None
+            return Span(begin - 1 if plus else begin, ends[-1], PHONE)
+        total -= len(parts.pop())
+        ends.pop()
+    return None
 
 
 def _north_american(text: str, groups: list[Group], index: int, begin: int) -> Span | None:

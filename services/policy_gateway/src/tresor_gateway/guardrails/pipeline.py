@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from hashlib import blake2b
 from typing import Final, Literal
 
 from tresor_gateway.guardrails.errors import BlockedError
 from tresor_gateway.guardrails.findings import Findings, Span, disjoint
 from tresor_gateway.guardrails.inspector import Clock, Inspector
-from tresor_gateway.guardrails.masking import PLACEHOLDER, Placeholders, replace
+from tresor_gateway.guardrails.masking import PLACEHOLDER, Placeholders
 from tresor_gateway.guardrails.policy import (
     DIRECTIONS,
     INJECTION,
@@ -37,16 +37,19 @@ class Verdict:
 
     def add(self, name: str, action: Action) -> None:
         """One more finding."""
-        self.action = graver(self.action, action)
+        if action != self.action:
+            self.action = graver(self.action, action)
         self.findings[name] = self.findings.get(name, 0) + 1
 
 
-@dataclass(frozen=True)
 class Part:
     """A text of a request; injection is not looked for in what only the application writes."""
 
-    text: str
-    screened: bool = True
+    __slots__ = ("screened", "text")
+
+    def __init__(self, text: str, screened: bool = True) -> None:
+        self.text = text
+        self.screened = screened
 
 
 class Pipeline:
@@ -66,6 +69,7 @@ class Pipeline:
             if kinds not in made:
                 made[kinds] = Inspector(kinds, clock=clock)
             self._inspectors[direction] = made[kinds]
+        self._answers = self._inspectors["response"]
 
     def guard(self, tenant: bytes = b"") -> Guard:
         """A fresh guard for one request.
@@ -91,8 +95,10 @@ class Pipeline:
         inspector = self._inspectors[direction]
         screen = self._screen if rules.injection != "allow" else None
         # What is short is done before a clock has been read a few times.
-        timed = sum(len(part.text) for part in parts) > _SHORT
-        deadline = self._clock() + self.policy.deadline_seconds if timed else None
+        length = 0
+        for part in parts:
+            length += len(part.text)
+        deadline = self._clock() + self.policy.deadline_seconds if length > _SHORT else None
         spans: list[list[Span]] = []
         for part in parts:
             own = screen if part.screened else None
@@ -100,11 +106,34 @@ class Pipeline:
                 found = self._known_or_new(inspector, part.text, deadline, own, tenant)
             else:
                 found = inspector.inspect(part.text, deadline, own)
-            for span in found.spans:
-                verdict.add(span.kind, rules.kinds[span.kind])
+            if found.spans:
+                kinds = rules.kinds
+                for span in found.spans:
+                    verdict.add(span.kind, kinds[span.kind])
+            if found.rules:
+                for rule in found.rules:
+                    verdict.add(f"{INJECTION}.{rule}", rules.injection)
+            spans.append(found.spans)
+        return spans
+
+    def inspect_answer(self, text: str, verdict: Verdict) -> list[Span]:
+        """The spans of one text of an answer; the same as ``inspect`` without its lists.
+
+        Raises:
+            GuardrailError: no verdict could be reached.
+        """
+        rules = self.policy.response
+        deadline = self._clock() + self.policy.deadline_seconds if len(text) > _SHORT else None
+        screen = self._screen if rules.injection != "allow" else None
+        found = self._answers.inspect(text, deadline, screen)
+        spans = found.spans
+        if spans:
+            kinds = rules.kinds
+            for span in spans:
+                verdict.add(span.kind, kinds[span.kind])
+        if found.rules:
             for rule in found.rules:
                 verdict.add(f"{INJECTION}.{rule}", rules.injection)
-            spans.append(found.spans)
         return spans
 
     def _known_or_new(
@@ -117,9 +146,9 @@ class Pipeline:
     ) -> Findings:
         """Findings by a digest of the text, keyed with the tenant: no text is kept, and nobody
         learns from the time an answer takes what another tenant has sent."""
-        scope = b"%d.%d" % (id(inspector) & 0xFFFF_FFFF, screen is not None)
+        scope = inspector.screened_scope if screen is not None else inspector.scope
         data = text.encode("utf-8", "replace")
-        digest = hashlib.blake2b(data, digest_size=16, key=tenant, person=scope).digest()
+        digest = blake2b(data, digest_size=16, key=tenant, person=scope).digest()
         found = self._known.get(digest)
         if found is None:
             found = inspector.inspect(text, deadline, screen)
@@ -165,18 +194,16 @@ class Guard:
             return None
         if not self.placeholders:
             self.placeholders = Placeholders([part.text for part in parts])
-        names, kinds = self.placeholders, policy.of(direction).kinds
+        names = self.placeholders
+        kinds = policy.of(direction).kinds
         restore = policy.restore and direction == "request"
-
-        def substitute(span: Span, value: str) -> str:
-            if kinds[span.kind] != "mask":
-                return value
-            return names.name(span.kind, value, restorable=restore)
-
-        return [
-            replace(part.text, spans, substitute) if spans else part.text
-            for part, spans in zip(parts, found, strict=True)
-        ]
+        out: list[str] = []
+        for part, spans in zip(parts, found, strict=True):
+            text = part.text
+            if spans:
+                text = self._masked(text, spans, kinds, names, restore=restore)
+            out.append(text)
+        return out
 
     def outgoing(self, text: str) -> str:
         """Judge a whole text of an answer; masked, and with placeholders put back.
@@ -185,7 +212,8 @@ class Guard:
             BlockedError: the policy does not let it pass.
             GuardrailError: no verdict could be reached.
         """
-        return self._clean(text, self._find(text))
+        spans = self._find(text)
+        return self._clean(text, spans) if spans else text
 
     def stream(self) -> StreamMasker:
         """The same for a text that arrives in pieces."""
@@ -195,22 +223,43 @@ class Guard:
         verdict = self.verdicts.get("response")
         if verdict is None:
             verdict = self.verdicts["response"] = Verdict()
-        [spans] = self._pipeline.inspect("response", (Part(text),), verdict)
+        spans = self._pipeline.inspect_answer(text, verdict)
         if verdict.action == "block":
             raise BlockedError(", ".join(sorted(verdict.findings)))
-        if self.placeholders and "[" in text:
+        if "[" in text and self.placeholders:
             return disjoint([*spans, *self.placeholders.find(text)])
         return spans
 
     def _clean(self, text: str, spans: list[Span]) -> str:
-        return replace(text, spans, self._substitute) if spans else text
+        if not spans:
+            return text
+        kinds = self._pipeline.policy.response.kinds
+        return self._masked(text, spans, kinds, self.placeholders, restore=False)
 
-    def _substitute(self, span: Span, value: str) -> str:
-        if span.kind == PLACEHOLDER:
-            return self.placeholders.value(value)
-        if self._pipeline.policy.response.kinds[span.kind] != "mask":
-            return value
-        return self.placeholders.name(span.kind, value, restorable=False)
+    def _masked(
+        self,
+        text: str,
+        spans: list[Span],
+        kinds: dict[str, Action],
+        names: Placeholders,
+        *,
+        restore: bool,
+    ) -> str:
+        """``text`` with its spans masked, or put back where they are placeholders."""
+        out: list[str] = []
+        position = 0
+        for start, end, kind in spans:
+            value = text[start:end]
+            if kind == PLACEHOLDER:
+                value = names.value(value)
+            elif kinds[kind] == "mask":
+                value = names.name(kind, value, restorable=restore)
+            if start > position:
+                out.append(text[position:start])
+            out.append(value)
+            position = end
+        out.append(text[position:])
+        return "".join(out)
 
 
 __all__ = ["Guard", "Part", "Pipeline", "Verdict"]

@@ -24,8 +24,10 @@ IP: Final = "ip"
 
 MAX_LOCAL: Final = 64
 MAX_DOMAIN: Final = 253
-_LOCAL: Final = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._%+-&'")
-_DOMAIN: Final = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.-")
+_DOMAIN_CHARACTERS: Final = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.-"
+_LOCAL_CHARACTERS: Final = _DOMAIN_CHARACTERS + "_%+&'"
+_LOCAL: Final = frozenset(_LOCAL_CHARACTERS)
+_DOMAIN: Final = frozenset(_DOMAIN_CHARACTERS)
 _HEX: Final = frozenset("0123456789abcdefABCDEF:.")
 DIGITS: Final = frozenset("0123456789")
 
@@ -44,8 +46,9 @@ class Recogniser(NamedTuple):
 def email(text: str, end: int) -> Span | None:
     """``end`` is behind the first character after the at sign."""
     at = end - 2
-    start = at
     floor = max(0, at - MAX_LOCAL)
+    # What usually stands there, in one step; the loop is for the rest.
+    start = floor + len(text[floor:at].rstrip(_LOCAL_CHARACTERS))
     while start > floor and (
         (char := text[start - 1]) in _LOCAL or (char > "\x7f" and _word(char))
     ):
@@ -54,6 +57,7 @@ def email(text: str, end: int) -> Span | None:
         start += 1
     stop = at + 1
     ceiling = min(len(text), stop + MAX_DOMAIN)
+    stop = ceiling - len(text[stop:ceiling].lstrip(_DOMAIN_CHARACTERS))
     while stop < ceiling and ((char := text[stop]) in _DOMAIN or (char > "\x7f" and _word(char))):
         stop += 1
     while stop > at + 1 and text[stop - 1] in ".-":

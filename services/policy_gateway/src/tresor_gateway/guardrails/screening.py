@@ -24,15 +24,17 @@ class Screen:
         self._around_names = [name for name, _ in triggered]
         self._around = Matcher([pattern for _, pattern in triggered])
 
-    def rules(self, data: bytes) -> set[str]:
-        """The names of the rules that match.
+    def rules(self, data: bytes, found: set[str]) -> None:
+        """Add the names of the rules that match to ``found``.
 
         Raises:
             GuardrailError: the engine failed.
         """
-        found: set[str] = set()
+        hits = self._first.scan(data)
+        if not hits:
+            return
         places: list[int] = []
-        for number, end in self._first.scan(data):
+        for number, end in hits:
             if number < len(self._names):
                 found.add(self._names[number])
             else:
@@ -40,7 +42,6 @@ class Screen:
         for low, high in _windows(places, len(data)):
             for number, _ in self._around.scan(data[low:high]):
                 found.add(self._around_names[number])
-        return found
 
 
 def _windows(places: Iterable[int], size: int) -> list[tuple[int, int]]:

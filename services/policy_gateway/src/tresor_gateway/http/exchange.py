@@ -134,17 +134,20 @@ class Exchange:
     def _head(
         self, connection: ServerConnection, status: int, headers: Headers, content_type: bytes
     ) -> bytes:
-        parts = [_STATUS_LINES[status]]
+        head = _STATUS_LINES[status]
         if content_type:
-            parts.append(b"Content-Type: " + content_type + b"\r\n")
-        parts.append(b"Cache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\n")
+            head += b"Content-Type: %b\r\n" % content_type
+        head += b"Cache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\n"
         if self.request_id:
-            parts.append(b"X-Request-Id: " + self.request_id + b"\r\n")
-        parts.extend(name + b": " + value + b"\r\n" for name, value in headers)
+            head += b"X-Request-Id: %b\r\n" % self.request_id
+        for name, value in headers:
+            head += b"%b: %b\r\n" % (name, value)
         if connection.last_answer:
-            parts.append(b"Connection: close\r\n")
-        return b"".join(parts)
+            head += b"Connection: close\r\n"
+        return head
 
     def _finish(self, connection: ServerConnection) -> None:
         self.detach()
+        # The application's part knows us: together we would wait for the garbage collector.
+        self.context = None
         connection.answered()

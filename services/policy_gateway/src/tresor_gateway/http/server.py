@@ -31,6 +31,7 @@ SINGLE_HEADERS: Final = frozenset(
         b"host",
         b"transfer-encoding",
         b"x-request-id",
+        b"x-tresor-client-certificate",
         b"x-tresor-endpoint",
     }
 )
@@ -275,7 +276,8 @@ class ServerConnection(asyncio.Protocol):
         self._in_flight = True
         self._deadline.clear()
         self._ignored_bytes = 0
-        exchange.body = b"".join(self._body)
+        body = self._body
+        exchange.body = body[0] if len(body) == 1 else b"".join(body)
         self._body = []
         if exchange.refusal is not None:
             self._application.request_refused(exchange, exchange.refusal)

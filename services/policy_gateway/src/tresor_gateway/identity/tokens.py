@@ -41,7 +41,7 @@ class TokenPolicy:
     issuer: str
     audience: str
     algorithms: frozenset[str]
-    types: frozenset[str]
+    types: frozenset[str | None]
     groups_claim: str
     tenant_claim: str | None
     skew_seconds: float
@@ -57,6 +57,9 @@ class Claims:
     tenant: str | None
     token_id: str | None
     expires: float
+    issued: float | None = None
+    session: str | None = None
+    thumbprint: str | None = None
 
 
 class _Header(msgspec.Struct):
@@ -78,14 +81,27 @@ def verify(token: bytes, keys: KeySet, policy: TokenPolicy, now: float) -> Claim
     Raises:
         TokenRefusedError: it must not be accepted; UnknownKeyError when its key may be new.
     """
+    return _claims(signed_claims(token, keys, policy.algorithms, policy.types), policy, now)
+
+
+def signed_claims(
+    token: bytes, keys: KeySet, algorithms: frozenset[str], types: frozenset[str | None]
+) -> dict[str, Any]:
+    """Check form, algorithm, type and signature of a token; what it claims is still to be checked.
+
+    ``types`` holds None when a token may come without ``typ``.
+
+    Raises:
+        TokenRefusedError: it must not be accepted; UnknownKeyError when its key may be new.
+    """
     if len(token) > MAX_TOKEN_BYTES or token.count(b".") != 2:
         raise TokenRefusedError("token_malformed", "The access token is malformed.")
     header = _header(token.split(b".", 1)[0])
-    if header.alg not in policy.algorithms:
+    if header.alg not in algorithms:
         raise TokenRefusedError("token_algorithm", "The access token's algorithm is not allowed.")
     if header.crit is not None or header.b64 is not None:
         raise TokenRefusedError("token_malformed", "The access token's header is not supported.")
-    if header.typ is None or normalise_type(header.typ) not in policy.types:
+    if (None if header.typ is None else normalise_type(header.typ)) not in types:
         raise TokenRefusedError("token_type", "The token is not an access token.")
     key = keys.find(header.kid, header.alg)
     if key is None:
@@ -97,7 +113,22 @@ def verify(token: bytes, keys: KeySet, policy: TokenPolicy, now: float) -> Claim
         raise TokenRefusedError(
             "token_signature", "The access token's signature is wrong."
         ) from error
-    return _claims(signed.payload, policy, now)
+    try:
+        claims = msgspec.json.decode(signed.payload)
+    except (ValueError, RecursionError) as error:
+        raise TokenRefusedError("token_malformed", "The access token is malformed.") from error
+    if not isinstance(claims, dict):
+        raise TokenRefusedError("token_malformed", "The access token is malformed.")
+    return claims
+
+
+def algorithm_of(token: bytes) -> str:
+    """The algorithm in a token's header.
+
+    Raises:
+        TokenRefusedError: there is no header.
+    """
+    return _header(token.split(b".", 1)[0]).alg
 
 
 def _header(encoded: bytes) -> _Header:
@@ -108,23 +139,17 @@ def _header(encoded: bytes) -> _Header:
         raise TokenRefusedError("token_malformed", "The access token is malformed.") from error
 
 
-def _claims(payload: bytes, policy: TokenPolicy, now: float) -> Claims:
-    try:
-        claims = msgspec.json.decode(payload)
-    except (ValueError, RecursionError) as error:
-        raise TokenRefusedError("token_malformed", "The access token is malformed.") from error
-    if not isinstance(claims, dict):
-        raise TokenRefusedError("token_malformed", "The access token is malformed.")
+def _claims(claims: dict[str, Any], policy: TokenPolicy, now: float) -> Claims:
     if claims.get("iss") != policy.issuer:
         raise TokenRefusedError("token_issuer", "The access token has a different issuer.")
     audience = claims.get("aud")
     if policy.audience not in (audience if isinstance(audience, list) else [audience]):
         raise TokenRefusedError("token_audience", "The access token is for a different audience.")
-    expires = _time(claims, "exp")
+    expires = time_claim(claims, "exp")
     if expires is None or expires + policy.skew_seconds <= now:
         raise TokenRefusedError("token_expired", "The access token has expired.")
     for name in ("nbf", "iat"):
-        moment = _time(claims, name)
+        moment = time_claim(claims, name)
         if moment is not None and moment - policy.skew_seconds > now:
             raise TokenRefusedError("token_not_yet_valid", "The access token is not yet valid.")
     subject = claims.get("sub")
@@ -132,7 +157,7 @@ def _claims(payload: bytes, policy: TokenPolicy, now: float) -> Claims:
         raise TokenRefusedError("token_subject", "The access token names no subject.")
     client = claims.get("azp", claims.get("client_id"))
     tenant = claims.get(policy.tenant_claim) if policy.tenant_claim else None
-    token_id = claims.get("jti")
+    token_id, session = claims.get("jti"), claims.get("sid")
     return Claims(
         subject=subject,
         client=client[:128] if isinstance(client, str) else "",
@@ -140,10 +165,29 @@ def _claims(payload: bytes, policy: TokenPolicy, now: float) -> Claims:
         tenant=tenant if isinstance(tenant, str) and tenant else None,
         token_id=token_id if isinstance(token_id, str) else None,
         expires=expires,
+        issued=time_claim(claims, "iat"),
+        session=session if isinstance(session, str) else None,
+        thumbprint=_binding(claims.get("cnf")),
     )
 
 
-def _time(claims: dict[str, Any], name: str) -> float | None:
+def _binding(confirmation: object) -> str | None:
+    """The certificate a token is bound to (RFC 8705); any other binding cannot be honoured."""
+    if confirmation is None:
+        return None
+    if isinstance(confirmation, dict) and confirmation.keys() == {"x5t#S256"}:
+        thumbprint = confirmation["x5t#S256"]
+        if isinstance(thumbprint, str) and thumbprint:
+            return thumbprint.rstrip("=")
+    raise TokenRefusedError("token_binding", "The access token's binding is not supported.")
+
+
+def time_claim(claims: dict[str, Any], name: str) -> float | None:
+    """A claim that is a moment (Unix seconds); none when it is missing.
+
+    Raises:
+        TokenRefusedError: it is something else.
+    """
     value = claims.get(name)
     if value is None:
         return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left
+from collections import defaultdict
 from collections.abc import Callable, Iterable
 from typing import Final
 
@@ -47,11 +48,11 @@ class Counter(Family):
 
     def __init__(self, name: str, help_text: str, labels: Labels = ()) -> None:
         super().__init__(name, help_text, labels)
-        self._values: dict[Labels, int] = {}
+        self._values: defaultdict[Labels, int] = defaultdict(int)
 
     def add(self, *values: str, amount: int = 1) -> None:
         """Count."""
-        self._values[values] = self._values.get(values, 0) + amount
+        self._values[values] += amount
 
     def samples(self, worker: str) -> list[str]:
         """One line per combination of labels seen."""

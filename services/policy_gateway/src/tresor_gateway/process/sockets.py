@@ -7,7 +7,7 @@ import socket
 from pathlib import Path
 from typing import Final
 
-from tresor_gateway.config import split_address
+from tresor_gateway.addresses import split_address
 from tresor_gateway.errors import ConfigError
 
 _BACKLOG: Final = 4096

@@ -28,10 +28,13 @@ _KILL_SECONDS: Final = 10.0
 
 
 class Child:
-    """One worker process and what we know about it."""
+    """One process of ours, a worker or the portal, and what we know about it."""
 
-    def __init__(self, number: int) -> None:
-        self.number = number
+    def __init__(self, name: str, arguments: tuple[str, ...], *, serves: bool) -> None:
+        self.name = name
+        self.arguments = arguments
+        # Whether its pid is a worker's.
+        self.serves = serves
         self.process: asyncio.subprocess.Process | None = None
         self.channel: Channel | None = None
         self.ready = False
@@ -44,7 +47,12 @@ class Supervisor:
     def __init__(self, config: schema.Config, path: Path) -> None:
         self._config = config
         self._path = path
-        self._children = [Child(number) for number in range(config.workers)]
+        self._children = [
+            Child(str(number), ("--worker", str(number)), serves=True)
+            for number in range(config.workers)
+        ]
+        if config.portal is not None:
+            self._children.append(Child("portal", ("--portal",), serves=False))
         self._stop = asyncio.Event()
         self._announced = False
         self._failed_start: int | None = None
@@ -73,7 +81,7 @@ class Supervisor:
         )
         for child in self._children:
             if late and child.process is not None and child.process.returncode is None:
-                log.error("worker %d does not stop; killed", child.number)
+                log.error("worker %s does not stop; killed", child.name)
                 child.process.kill()
         await asyncio.gather(*keepers)
         admin.close()
@@ -103,15 +111,15 @@ class Supervisor:
                 return
             if not self._announced:
                 # The first start failed: that is the configuration's fault, not an accident.
-                log.error("worker %d could not start (status %d)", child.number, status)
+                log.error("worker %s could not start (status %d)", child.name, status)
                 self._failed_start = status if status > 0 else 1
                 self._stop.set()
                 return
             if loop.time() - began > _STABLE_SECONDS:
                 pause = _PAUSE_FIRST
             log.error(
-                "worker %d ended with status %d; starts again in %.1f s",
-                child.number,
+                "worker %s ended with status %d; starts again in %.1f s",
+                child.name,
                 status,
                 pause,
             )
@@ -131,8 +139,7 @@ class Supervisor:
             "tresor_gateway",
             "--config",
             str(self._path),
-            "--worker",
-            str(child.number),
+            *child.arguments,
             "--channel",
             str(theirs.fileno()),
             pass_fds=(theirs.fileno(),),
@@ -160,7 +167,11 @@ class Supervisor:
     def _changed(self) -> None:
         """A worker is ready: write the pid file, and announce the service when all are."""
         if self._config.pid_file is not None:
-            pids = [child.process.pid for child in self._children if child.process is not None]
+            pids = [
+                child.process.pid
+                for child in self._children
+                if child.serves and child.process is not None
+            ]
             path = Path(self._config.pid_file)
             scratch = path.with_name(f".{path.name}.{os.getpid()}")
             scratch.write_text("".join(f"{pid}\n" for pid in pids), encoding="ascii")
@@ -168,7 +179,7 @@ class Supervisor:
         if not self._announced and self._healthy():
             self._announced = True
             notify("READY=1")
-            log.info("%d workers are ready", len(self._children))
+            log.info("%d workers are ready", self._config.workers)
 
     def _healthy(self) -> bool:
         return all(child.ready for child in self._children) and not self._stop.is_set()
@@ -178,7 +189,7 @@ class Supervisor:
         async with self._asking:
             collected = await asyncio.gather(*(self._ask(child) for child in self._children))
         up = [
-            f'tresor_gateway_worker_up{{worker="{child.number}"}} {int(families is not None)}'
+            f'tresor_gateway_worker_up{{worker="{child.name}"}} {int(families is not None)}'
             for child, families in zip(self._children, collected, strict=True)
         ]
         header = [

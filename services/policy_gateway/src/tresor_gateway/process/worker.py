@@ -23,10 +23,7 @@ from tresor_gateway.errors import ConfigError
 from tresor_gateway.gateway import Gateway, Parts
 from tresor_gateway.guardrails.setup import pipeline
 from tresor_gateway.http.server import HttpServer, ServerLimits
-from tresor_gateway.identity.authenticator import Authenticator
-from tresor_gateway.identity.keystore import KeyStore
-from tresor_gateway.identity.source import FileSource, KeySource, UrlSource
-from tresor_gateway.identity.tokens import TokenPolicy, normalise_type
+from tresor_gateway.identity.setup import authenticator, key_store, open_revocations
 from tresor_gateway.metrics.gateway import GatewayMetrics
 from tresor_gateway.process.sockets import tcp_listener, unix_listener
 from tresor_gateway.routing.probe import Prober
@@ -54,20 +51,21 @@ class Worker:
         self.number = number
         self._pool = EnginePool(loop, config.upstream, client_context(config.upstream))
         catalogue = Catalogue(config.models, self._pool)
-        self._store = _key_store(config.identity.jwks)
-        self._audit = _audit_writer(loop, config, number)
+        self._store = key_store(config.identity.jwks)
+        self._audit = audit_writer(loop, config.audit, f"gateway{number}")
         self._content = content_writer(loop, config, number)
         self._tracer = tracer(config, number)
         self.metrics = GatewayMetrics()
         usage_file = Path(config.usage.file) if config.usage.file else None
-        self._usage = UsageTable(usage_file, config.workers, number)
-        self._authenticator = Authenticator(
+        self.revocations = open_revocations(config)
+        self.site_keys = site_keys.load(config)
+        self.usage = UsageTable(usage_file, config.workers, number)
+        self._authenticator = authenticator(
+            config.identity,
             self._store,
-            _token_policy(config.identity),
             AccessTable(config.access, catalogue.tasks),
-            site_keys.load(config),
-            cache_seconds=config.identity.cache_seconds,
-            cache_entries=config.identity.cache_entries,
+            self.site_keys,
+            self.revocations,
             strict_tenants=frozenset(config.audit.strict_tenants),
         )
         self._gateway = Gateway(
@@ -157,7 +155,7 @@ class Worker:
             self._audit,
             self.metrics,
             pipeline(config.guardrails),
-            self._usage,
+            self.usage,
             self._keeping(config),
             self._stage(config, catalogue),
             self._tracer,
@@ -224,7 +222,9 @@ class Worker:
         if self._content is not None:
             await self._loop.run_in_executor(None, self._content.stop)
         await self._loop.run_in_executor(None, self._audit.stop)
-        self._usage.close()
+        self.usage.close()
+        if self.revocations is not None:
+            self.revocations.close()
 
     def _socket(self) -> socket.socket:
         listen = self._config.listen
@@ -240,43 +240,9 @@ def _store(config: schema.Config) -> schema.Content | None:
     return None if content is None else msgspec.structs.replace(content, rules=[])
 
 
-def _key_store(jwks: schema.Jwks) -> KeyStore:
-    source: KeySource
-    if jwks.file is not None:
-        source = FileSource(Path(jwks.file))
-    else:
-        source = UrlSource(
-            jwks.url or "",
-            Path(jwks.ca_file or ""),
-            jwks.timeout_seconds,
-            crl_file=Path(jwks.crl_file) if jwks.crl_file else None,
-        )
-    return KeyStore(
-        source,
-        refresh_seconds=jwks.refresh_seconds,
-        max_age_seconds=jwks.max_age_seconds,
-        cooldown_seconds=jwks.cooldown_seconds,
-        cache_file=Path(jwks.cache_file) if jwks.cache_file else None,
-    )
-
-
-def _token_policy(identity: schema.Identity) -> TokenPolicy:
-    return TokenPolicy(
-        issuer=identity.issuer,
-        audience=identity.audience,
-        algorithms=frozenset(identity.algorithms),
-        types=frozenset(normalise_type(value) for value in identity.token_types),
-        groups_claim=identity.groups_claim,
-        tenant_claim=identity.tenant_claim,
-        skew_seconds=identity.clock_skew_seconds,
-    )
-
-
-def _audit_writer(
-    loop: asyncio.AbstractEventLoop, config: schema.Config, number: int
-) -> AuditWriter:
-    audit = config.audit
-    writer = f"{audit.host}-gateway{number}"
+def audit_writer(loop: asyncio.AbstractEventLoop, audit: schema.Audit, name: str) -> AuditWriter:
+    """The writer of the chain that belongs to ``name``, one process of this host."""
+    writer = f"{audit.host}-{name}"
     chain = Chain(Path(audit.directory) / writer, writer, max_file_bytes=audit.max_file_bytes)
     return AuditWriter(
         loop,

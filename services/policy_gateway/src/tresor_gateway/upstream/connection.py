@@ -33,7 +33,7 @@ class EngineConnection(asyncio.Protocol):
     def __init__(self, gone: Callable[[EngineConnection], None]) -> None:
         self._gone = gone
         self._transport: asyncio.Transport | None = None
-        self._parser: httptools.HttpResponseParser | None = None
+        self._parser = httptools.HttpResponseParser(self)
         self._sink: Sink | None = None
         self._headers: dict[bytes, bytes] = {}
         self._header_bytes = 0
@@ -55,7 +55,6 @@ class EngineConnection(asyncio.Protocol):
     def send(self, request: bytes, sink: Sink) -> None:
         """Send a whole request; the answer goes to ``sink``."""
         self._sink = sink
-        self._parser = httptools.HttpResponseParser(self)
         self._headers = {}
         self._header_bytes = 0
         self._complete = False
@@ -102,22 +101,23 @@ class EngineConnection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Parse; hand the body pieces of one read over as one."""
-        sink, parser = self._sink, self._parser
-        if sink is None or parser is None:
+        sink = self._sink
+        if sink is None:
             # An engine that speaks without being asked is not one to reuse.
             self.close()
             return
         try:
-            parser.feed_data(data)
+            self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade):
             self._fault = self._fault or "answer is not valid HTTP/1.1"
         if self._fault is not None:
             self.close()
             sink.failed(self._fault)
             return
-        if self._parts:
-            body = b"".join(self._parts)
-            self._parts.clear()
+        parts = self._parts
+        if parts:
+            body = parts[0] if len(parts) == 1 else b"".join(parts)
+            parts.clear()
             sink.data(body)
         if self._complete and self._sink is sink:
             self._sink = None
@@ -137,7 +137,7 @@ class EngineConnection(asyncio.Protocol):
     def on_headers_complete(self) -> None:
         """Status and headers are known."""
         parser, sink = self._parser, self._sink
-        if parser is None or sink is None or self._fault is not None:
+        if sink is None or self._fault is not None:
             return
         status = parser.get_status_code()
         if not 200 <= status <= 599:

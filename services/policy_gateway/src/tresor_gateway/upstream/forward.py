@@ -67,7 +67,8 @@ class Forward:
         self._loop = loop
         self._pool = pool
         self._settings = settings
-        self._receiver = receiver
+        # None when there is nothing more to report: nobody is kept alive by us.
+        self._receiver: Receiver | None = receiver
         self._target = target
         self._request_id = request_id
         self._stream = stream
@@ -78,7 +79,7 @@ class Forward:
         self._replica: Replica | None = None
         self._connection: EngineConnection | None = None
         self._connecting: asyncio.Task[None] | None = None
-        self._deadline = Deadline(loop, self._late)
+        self._deadline: Deadline | None = None
         self._counted: Engine | None = None
         self._began = self._total_end = 0.0
         self._retried_stale = False
@@ -87,7 +88,7 @@ class Forward:
         self._event_stream = False
         self._parts: list[bytes] = []
         self._size = 0
-        self._events = EventFilter(usage_wanted=usage_wanted)
+        self._events: EventFilter | None = None
         self._last_error: ApiError | None = None
         self._paused = False
         self.started_stream = False
@@ -110,10 +111,12 @@ class Forward:
         self._waiting = list(replicas)
         self._began = self._loop.time()
         self._total_end = self._began + self._settings.total_seconds
+        self._deadline = self._pool.deadlines.take(self._late)
         self._next()
 
     def cancel(self) -> None:
         """Nobody waits any more: the engine's work ends at once."""
+        self._receiver = None
         if not self._over:
             self._close()
 
@@ -180,7 +183,7 @@ class Forward:
         self._status = 0
         self._parts = []
         self._size = 0
-        self._events = EventFilter(usage_wanted=self._usage_wanted)
+        self._events = EventFilter(usage_wanted=self._usage_wanted) if self._stream else None
         accept = b"text/event-stream" if self._stream else b"application/json"
         connection.send(
             b"POST %b HTTP/1.1\r\nHost: %b\r\nContent-Type: application/json\r\nAccept: %b\r\n"
@@ -209,8 +212,8 @@ class Forward:
         """A piece of the body."""
         if self._over:
             return
-        if self._stream and self._status == 200 and self._event_stream:
-            self._stream_data(data)
+        if self._events is not None and self._status == 200 and self._event_stream:
+            self._stream_data(data, self._events)
             return
         self._size += len(data)
         limit = self._settings.max_response_bytes if self._status == 200 else _MAX_ERROR_BYTES
@@ -243,7 +246,7 @@ class Forward:
             self._drop_connection()
             self._attempt(replica, fresh=True)
             return
-        if self._events.done:
+        if self._events is not None and self._events.done:
             # Everything the client needs has arrived; only the connection is lost.
             self._end_of_stream()
             return
@@ -251,9 +254,9 @@ class Forward:
 
     # --- streams --------------------------------------------------------------------------------
 
-    def _stream_data(self, data: bytes) -> None:
+    def _stream_data(self, data: bytes, events: EventFilter) -> None:
         try:
-            out = self._events.feed(data)
+            out = events.feed(data)
         except StreamFaultError as error:
             self._fault(str(error))
             return
@@ -262,22 +265,25 @@ class Forward:
             self.started_stream = True
             if self.first_byte_ns is None:
                 self.first_byte_ns = time.monotonic_ns()
-            self._receiver.stream_data(out)
+            if self._receiver is not None:
+                self._receiver.stream_data(out)
 
     def _end_of_stream(self) -> None:
-        if not self._event_stream or not self._events.done:
+        events = self._events
+        if events is None or not self._event_stream or not events.done:
             self._fault("the stream ended without its end mark")
             return
-        self.tokens = self._events.tokens
+        self.tokens = events.tokens
         self._succeed()
         if not self.started_stream:
             self.first_byte_ns = time.monotonic_ns()
-        self._receiver.stream_end()
+        if (receiver := self._last_report()) is not None:
+            receiver.stream_end()
 
     # --- whole answers ---------------------------------------------------------------------------
 
     def _end_of_answer(self) -> None:
-        body = b"".join(self._parts)
+        body = self._parts[0] if len(self._parts) == 1 else b"".join(self._parts)
         try:
             answer = answers.ANSWER.decode(body)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
@@ -286,7 +292,8 @@ class Forward:
         self.tokens = Tokens.of(answer.usage)
         self.first_byte_ns = time.monotonic_ns()
         self._succeed()
-        self._receiver.answer(body)
+        if (receiver := self._last_report()) is not None:
+            receiver.answer(body)
 
     def _error_answer(self) -> None:
         error = answers.engine_error(self._status, b"".join(self._parts))
@@ -298,7 +305,8 @@ class Forward:
             self._next()
             return
         self._succeed()
-        self._receiver.refused(error)
+        if (receiver := self._last_report()) is not None:
+            receiver.refused(error)
 
     # --- endings ----------------------------------------------------------------------------------
 
@@ -309,7 +317,8 @@ class Forward:
             self._pool.failed(replica.engine, problem)
         if self.started_stream:
             self._close()
-            self._receiver.stream_cut(errors.upstream_failed("The model's engine was lost."))
+            if (receiver := self._last_report()) is not None:
+                receiver.stream_cut(errors.upstream_failed("The model's engine was lost."))
             return
         self._last_error = errors.upstream_failed()
         self._next()
@@ -325,14 +334,22 @@ class Forward:
         log.warning("engine %s: deadline passed", engine.address if engine else "-")
         started = self.started_stream
         self._close()
+        receiver = self._last_report()
+        if receiver is None:
+            return
         if started:
-            self._receiver.stream_cut(errors.upstream_timeout())
+            receiver.stream_cut(errors.upstream_timeout())
         else:
-            self._receiver.refused(errors.upstream_timeout())
+            receiver.refused(errors.upstream_timeout())
 
     def _refuse(self, error: ApiError) -> None:
         self._close()
-        self._receiver.refused(error)
+        if (receiver := self._last_report()) is not None:
+            receiver.refused(error)
+
+    def _last_report(self) -> Receiver | None:
+        receiver, self._receiver = self._receiver, None
+        return receiver
 
     def _succeed(self) -> None:
         """The answer is complete: keep the connection, the engine is healthy."""
@@ -346,13 +363,17 @@ class Forward:
                 if self._paused:
                     connection.resume()
                 self._pool.release(replica.engine, connection)
-        self._over = True
-        self._deadline.close()
+        self._finish()
 
     def _close(self) -> None:
         self._drop_connection()
+        self._finish()
+
+    def _finish(self) -> None:
         self._over = True
-        self._deadline.close()
+        deadline, self._deadline = self._deadline, None
+        if deadline is not None:
+            self._pool.deadlines.give(deadline)
 
     def _drop_connection(self) -> None:
         """Leave the current replica, whatever state it is in."""
@@ -370,4 +391,5 @@ class Forward:
             engine.in_flight -= 1
 
     def _extend(self, seconds: float) -> None:
-        self._deadline.set_at(min(self._loop.time() + seconds, self._total_end))
+        if self._deadline is not None:
+            self._deadline.set_at(min(self._loop.time() + seconds, self._total_end))

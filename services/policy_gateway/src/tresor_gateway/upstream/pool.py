@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
 from tresor_gateway import config_schema as schema
+from tresor_gateway.deadline import Deadlines
 from tresor_gateway.routing.affinity import score
 from tresor_gateway.upstream.connection import EngineConnection
 
@@ -31,17 +32,16 @@ class Engine:
     # How long answers take here (seconds), a moving average.
     average: float = 1.0
     idle: list[EngineConnection] = field(default_factory=list)
+    # ``host:port`` as it appears in messages, records and metrics.
+    address: str = field(init=False)
+    # The Host header of requests to it.
+    host_header: bytes = field(init=False)
 
-    @property
-    def address(self) -> str:
-        """``host:port`` as it appears in messages, records and metrics."""
-        return f"{self.host}:{self.port}"
-
-    @property
-    def host_header(self) -> bytes:
-        """The Host header of requests to it."""
+    def __post_init__(self) -> None:
+        """Write the address once."""
+        self.address = f"{self.host}:{self.port}"
         host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"{host}:{self.port}".encode()
+        self.host_header = f"{host}:{self.port}".encode()
 
 
 @dataclass(frozen=True)
@@ -84,6 +84,7 @@ class EnginePool:
         self._engines: dict[str, Engine] = {}
         self._turn = 0
         self._closed = False
+        self.deadlines = Deadlines(loop)
 
     @property
     def engines(self) -> Iterable[Engine]:
@@ -101,9 +102,9 @@ class EnginePool:
 
     def is_healthy(self, engine: Engine) -> bool:
         """Whether requests may go there: behind its cool-down an engine gets one as a trial."""
-        return engine.down_until <= self._loop.time() and (
-            engine.failures == 0 or engine.in_flight == 0
-        )
+        if engine.failures == 0:
+            return True
+        return engine.down_until <= self._loop.time() and engine.in_flight == 0
 
     def is_quiet(self, engine: Engine, seconds: float) -> bool:
         """Whether nothing has proved for a while that the engine works."""
@@ -116,7 +117,7 @@ class EnginePool:
         do than another one; otherwise the one with the least load, in turn among equals. A replica
         whose weight is 0 gets requests only when there is no other.
         """
-        found = [r for r in replicas if self.is_healthy(r.engine) and not r.full]
+        found = [r for r in replicas if not r.full and self.is_healthy(r.engine)]
         if len(found) < 2:
             return found
         self._turn += 1
@@ -134,8 +135,10 @@ class EnginePool:
 
     def doubtful(self, replicas: Iterable[Replica]) -> list[Replica]:
         """Replicas in their cool-down, the next to leave it first: a last resort."""
-        found = [r for r in replicas if not self.is_healthy(r.engine) and not r.full]
-        return sorted(found, key=lambda replica: replica.engine.down_until)
+        found = [r for r in replicas if not r.full and not self.is_healthy(r.engine)]
+        if len(found) > 1:
+            found.sort(key=lambda replica: replica.engine.down_until)
+        return found
 
     def idle_connection(self, engine: Engine) -> EngineConnection | None:
         """A connection that was used before and is still good."""
@@ -209,6 +212,7 @@ class EnginePool:
     def close(self) -> None:
         """Close the idle connections and keep no more."""
         self._closed = True
+        self.deadlines.close()
         for engine in self._engines.values():
             while engine.idle:
                 engine.idle.pop().close()

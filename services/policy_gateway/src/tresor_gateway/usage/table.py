@@ -71,11 +71,13 @@ class UsageTable:
         self,
         path: Path | None,
         workers: int,
-        worker: int,
+        worker: int | None,
         *,
         wall: Callable[[], float] = time.time,
     ) -> None:
         """Open or make the table; without a path it is private to this process.
+
+        Who only reads is no ``worker``.
 
         Raises:
             ConfigError: the file cannot be used.
@@ -100,7 +102,8 @@ class UsageTable:
                     os.ftruncate(self._descriptor, total)
                     os.pwrite(self._descriptor, wanted, 0)
                 self._map = mmap.mmap(self._descriptor, total)
-                self._clear_streams()
+                if worker is not None:
+                    self._clear_streams(worker)
         except OSError as error:
             raise ConfigError(f"usage.file: {path}: {error.strerror}") from error
 
@@ -137,6 +140,21 @@ class UsageTable:
             self._write(offset, ticket.key, use)
             if ticket.stream:
                 self._count_stream(offset, -1)
+
+    def used(self, subject: str) -> dict[str, int]:
+        """What a subject has used of each kind of limit by now; nothing of one never counted."""
+        key = hashlib.blake2b(subject.encode(), digest_size=16).digest()
+        now = self._wall()
+        with self._locked():
+            offset = self._held(key)
+            use = self._read(offset, now) if offset >= 0 else _Use(0, 0, 0, 0, 0)
+            streams = self._streams(offset) if offset >= 0 else 0
+        return {
+            "requests_per_minute": use.requests,
+            "tokens_per_minute": use.tokens,
+            "concurrent_streams": streams,
+            "daily_tokens": use.day_tokens,
+        }
 
     def close(self) -> None:
         """Give the file back."""
@@ -192,6 +210,15 @@ class UsageTable:
         self._map[free : free + self._size] = bytes(self._size)
         return free
 
+    def _held(self, key: bytes) -> int:
+        """The subject's slot, or -1."""
+        home = int.from_bytes(key[:8], "little")
+        for step in range(_PROBES):
+            offset = _HEADER.size + (home + step) % _SLOTS * self._size
+            if self._map[offset : offset + 16] == key:
+                return offset
+        return -1
+
     def _is_stale(self, offset: int, now: float) -> bool:
         _, minute, _, _, day, _ = _SLOT.unpack_from(self._map, offset)
         old = minute < int(now) // _MINUTE - 1 and day < int(now) // _DAY
@@ -225,13 +252,15 @@ class UsageTable:
         return int(sum(counts))
 
     def _count_stream(self, offset: int, change: int) -> None:
+        if self._worker is None:
+            return
         place = offset + _SLOT.size + _STREAMS.size * self._worker
         [count] = _STREAMS.unpack_from(self._map, place)
         _STREAMS.pack_into(self._map, place, max(0, count + change))
 
-    def _clear_streams(self) -> None:
+    def _clear_streams(self, worker: int) -> None:
         """Nothing of this worker is running when it starts."""
-        place = _HEADER.size + _SLOT.size + _STREAMS.size * self._worker
+        place = _HEADER.size + _SLOT.size + _STREAMS.size * worker
         for _ in range(_SLOTS):
             if self._map[place : place + 4] != b"\0\0\0\0":
                 _STREAMS.pack_into(self._map, place, 0)

@@ -63,16 +63,23 @@ _QUANTIZED: tuple[tuple[str, str], ...] = (
 _TUNED = re.compile(
     r"-(instruct|it|chat|base|hf|pt|thinking|reasoning|bf16|fp16|v\d+(\.\d+)*|\d{4})$"
 )
+# What an entry says besides the config.
+_OWN = ("aliases", "embeds")
 _MAKER = re.compile(r"^(meta-)(?=llama)")
 
 
 @dataclass(frozen=True)
 class Found:
-    """A catalogue entry: its own name, its config, and the quantization that the name implied."""
+    """A catalogue entry: its own name, its config, and the quantization that the name implied.
+
+    `embeds` says that the publisher's directory makes engines serve embeddings, though its
+    architecture is that of a generating model.
+    """
 
     name: str
     config: Mapping[str, Any]
     quantization: str | None
+    embeds: bool = False
 
 
 def names() -> list[str]:
@@ -140,8 +147,8 @@ def find(name: str) -> Found:
             f"{'; ' + hint if hint else ''}; give a directory with config.json or the config itself"
         )
     entry = _ENTRIES[index[key]]
-    config = {field: value for field, value in entry.items() if field != "aliases"}
-    return Found(index[key], config, implied)
+    config = {field: value for field, value in entry.items() if field not in _OWN}
+    return Found(index[key], config, implied, bool(entry.get("embeds")))
 
 
 def _implied(note: str) -> str | None:

@@ -22,7 +22,7 @@ def from_catalogue(found: Found, name: str, quantization: str | None) -> ModelSh
     config = dict(found.config)
     if asked is not None and "quantization_config" in config and not _same(config, asked):
         del config["quantization_config"]
-    return shape_of(config, name, quantization=asked)
+    return shape_of(config, name, quantization=asked, pooling=found.embeds)
 
 
 def _same(config: Mapping[str, Any], asked: str) -> bool:

@@ -70,7 +70,7 @@ MODELS: dict[str, Config] = {
     "deepseek-ai/DeepSeek-R1-Distill-Qwen-7B": _q2(_7B, 152064, 131072),
     "deepseek-ai/DeepSeek-R1-Distill-Qwen-14B": _q2(_14B, 152064, 131072),
     "deepseek-ai/DeepSeek-R1-Distill-Qwen-32B": _q2(_32B, 152064, 131072),
-    "Alibaba-NLP/gte-Qwen2-7B-instruct": _q2(_7B, 151646, 131072),
+    "Alibaba-NLP/gte-Qwen2-7B-instruct": _q2(_7B, 151646, 131072, embeds=True),
     "Qwen/Qwen1.5-MoE-A2.7B": dense(
         "Qwen2MoeForCausalLM",
         2048,
@@ -99,30 +99,34 @@ MODELS: dict[str, Config] = {
         moe_intermediate_size=2560,
         shared_expert_intermediate_size=20480,
     ),
-    "Qwen/Qwen3-0.6B": _q3((1024, 28, 16, 8, 3072), tie_word_embeddings=True),
+    "Qwen/Qwen3-0.6B": _q3(
+        (1024, 28, 16, 8, 3072), tie_word_embeddings=True, aliases=["Qwen3-Reranker-0.6B"]
+    ),
     "Qwen/Qwen3-1.7B": _q3((2048, 28, 16, 8, 6144), tie_word_embeddings=True),
-    "Qwen/Qwen3-4B": _q3((2560, 36, 32, 8, 9728), tie_word_embeddings=True),
+    "Qwen/Qwen3-4B": _q3(
+        (2560, 36, 32, 8, 9728), tie_word_embeddings=True, aliases=["Qwen3-Reranker-4B"]
+    ),
     "Qwen/Qwen3-4B-Instruct-2507": _q3(
         (2560, 36, 32, 8, 9728),
         tie_word_embeddings=True,
         context=262144,
         aliases=["Qwen3-4B-Thinking-2507"],
     ),
-    "Qwen/Qwen3-8B": _q3((4096, 36, 32, 8, 12288), aliases=["DeepSeek-R1-0528-Qwen3-8B"]),
+    "Qwen/Qwen3-8B": _q3(
+        (4096, 36, 32, 8, 12288), aliases=["DeepSeek-R1-0528-Qwen3-8B", "Qwen3-Reranker-8B"]
+    ),
     "Qwen/Qwen3-14B": _q3((5120, 40, 40, 8, 17408)),
     "Qwen/Qwen3-32B": _q3((5120, 64, 64, 8, 25600)),
     "Qwen/Qwen3-Embedding-0.6B": _q3(
         (1024, 28, 16, 8, 3072),
         tie_word_embeddings=True,
         context=32768,
-        aliases=["Qwen3-Reranker-0.6B"],
+        embeds=True,
     ),
     "Qwen/Qwen3-Embedding-4B": _q3(
-        (2560, 36, 32, 8, 9728), context=40960, aliases=["Qwen3-Reranker-4B"]
+        (2560, 36, 32, 8, 9728), tie_word_embeddings=True, context=40960, embeds=True
     ),
-    "Qwen/Qwen3-Embedding-8B": _q3(
-        (4096, 36, 32, 8, 12288), context=40960, aliases=["Qwen3-Reranker-8B"]
-    ),
+    "Qwen/Qwen3-Embedding-8B": _q3((4096, 36, 32, 8, 12288), context=40960, embeds=True),
     "Qwen/Qwen3-30B-A3B": _moe((2048, 48, 32, 4, 6144), 128, 768),
     "Qwen/Qwen3-30B-A3B-Instruct-2507": _moe(
         (2048, 48, 32, 4, 6144),
