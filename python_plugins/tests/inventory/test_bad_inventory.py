@@ -475,6 +475,33 @@ CASES = {
         "182",
         "write 183 or more",
     ),
+    "content-of-nobody": (
+        RETENTION,
+        "groups: [team-a]",
+        "groups: [team-b]",
+        "tresor_retention.content[0].groups[0]",
+        "unknown group",
+        "team-b",
+        "did you mean 'team-a'",
+    ),
+    "content-masked-in-name-only": (
+        GUARDRAILS,
+        "response: {email: mask",
+        "response: {email: flag",
+        "tresor_retention.content[0].keep",
+        "lets response.email pass unmasked",
+        "masked",
+        "write full",
+    ),
+    "classifier-that-is-no-model": (
+        GUARDRAILS,
+        "  restore: true",
+        "  classifiers: [{model: smollm2, kind: llama-guard}]\n  restore: true",
+        "tresor_guardrails.classifiers[0].model",
+        "unknown model",
+        "smollm2",
+        "did you mean",
+    ),
     "lonely-promise": (
         SLO,
         "availability_percent: 99",
@@ -582,7 +609,8 @@ def test_mistake_is_told_with_place_value_and_remedy(
     found = [problem for problem in problems() if problem.key == key and wrong in problem.wrong]
 
     assert found, "\n".join(map(str, problems()))
-    told = file if key not in ("tresor_site.api_address",) else SITE
+    elsewhere = {"tresor_site.api_address": SITE, "tresor_retention.content[0].keep": RETENTION}
+    told = elsewhere.get(key, file)
     assert found[0].file == told
     assert seen in found[0].seen
     assert fix in found[0].fix

@@ -60,7 +60,16 @@ def test_every_reason_is_documented() -> None:
 
 
 @pytest.mark.parametrize(
-    "kind", [records.Decision, records.Start, records.Repair, records.Gap, records.Base]
+    "kind",
+    [
+        records.Decision,
+        records.ContentRef,
+        records.Start,
+        records.Repair,
+        records.Gap,
+        records.Content,
+        records.Base,
+    ],
 )
 def test_every_field_is_documented(kind: type[msgspec.Struct]) -> None:
     text = (DOCS / "audit-format.md").read_text()

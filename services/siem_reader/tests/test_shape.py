@@ -55,6 +55,20 @@ def test_gap_in_the_audit_is_an_alert() -> None:
     assert record.severity == 3
 
 
+def test_use_of_kept_content_says_who_and_why() -> None:
+    use = {
+        **AUDIT, "type": "content", "action": "show", "outcome": "done", "operator": "olga",
+        "reason": "incident 7",
+    }  # fmt: skip
+    record = audit(line(use))
+    assert record.severity == 4
+    assert record.fields["user"] == {"name": "olga"}
+    event = record.fields["event"]
+    assert (event["action"], event["outcome"]) == ("content-show", "success")
+    assert event["reason"] == "incident 7"
+    assert audit(line({**use, "outcome": "begun"})).fields["event"]["outcome"] == "unknown"
+
+
 def test_nginx_line_is_known_by_its_request() -> None:
     entry = {
         "time": "2026-11-25T01:00:00+01:00", "request_id": "r1", "remote": "198.51.100.130",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Final
 
 from .document import KeyPath
@@ -11,6 +11,8 @@ from .sources import Sources, mapping, number, text, texts
 
 HIGH_RISK_DAYS: Final = 183
 """Six months: how long a deployer of a high-risk AI system keeps its logs (EU AI Act, 26(6))."""
+KINDS: Final = frozenset({"email", "iban", "card", "phone", "ip", "secret"})
+"""What guardrails can mask."""
 REDUNDANT_FROM: Final = 99.9
 """Availability in percent that one gateway or one instance cannot promise."""
 
@@ -20,6 +22,8 @@ def check(sources: Sources) -> Iterator[Problem]:
     yield from _access(sources)
     yield from _limits(sources)
     yield from _retention(sources)
+    yield from _content(sources)
+    yield from _classifiers(sources)
     yield from _slo(sources)
     yield from _vector(sources)
 
@@ -43,9 +47,7 @@ def _vector(sources: Sources) -> Iterator[Problem]:
 def _access(sources: Sources) -> Iterator[Problem]:
     identity = mapping(mapping(sources.value("site")).get("identity"))
     groups = [name for _, name in texts(identity.get("groups"))]
-    models: list[str] = []
-    for _, model in sources.entries("models"):
-        models += [text(model.get("name")), *(alias for _, alias in texts(model.get("aliases")))]
+    models = _model_names(sources)
     seen: dict[str, int] = {}
     for index, rule in sources.entries("access"):
         group = text(rule.get("group"))
@@ -121,6 +123,53 @@ def _retention(sources: Sources) -> Iterator[Problem]:
             wrong = "is too short for a high-risk system (EU AI Act, Article 26(6): six months)"
             fix = f"write {HIGH_RISK_DAYS} or more"
             yield sources.problem("retention", (key,), wrong, fix)
+
+
+def _content(sources: Sources) -> Iterator[Problem]:
+    """What is kept of whom: names that exist, and nothing called masked that is not."""
+    rules = mapping(sources.value("retention")).get("content")
+    groups = [text(rule.get("group")) for _, rule in sources.entries("access")]
+    models = _model_names(sources)
+    for index, entry in enumerate(rules if isinstance(rules, list) else []):
+        rule = mapping(entry)
+        for key, known in (("groups", groups), ("models", models)):
+            for position, name in texts(rule.get(key)):
+                if name not in known and known:
+                    here: KeyPath = ("content", index, key, position)
+                    wrong = f"unknown {key.removesuffix('s')}"
+                    yield sources.problem("retention", here, wrong, one_of(known, name))
+        if rule.get("keep") == "masked":
+            bare = _unmasked(mapping(sources.value("guardrails")))
+            if bare:
+                wrong = f"guardrails.yml lets {', '.join(bare)} pass unmasked, so it would be kept"
+                fix = "mask or block it there, or write full"
+                yield sources.problem("retention", ("content", index, "keep"), wrong, fix)
+
+
+def _unmasked(guardrails: Mapping[str, object]) -> list[str]:
+    return [
+        f"{section}.{kind}"
+        for section in ("request", "response")
+        for kind, action in mapping(guardrails.get(section)).items()
+        if kind in KINDS and action in {"allow", "flag"}
+    ]
+
+
+def _classifiers(sources: Sources) -> Iterator[Problem]:
+    classifiers = mapping(sources.value("guardrails")).get("classifiers")
+    models = _model_names(sources)
+    for index, entry in enumerate(classifiers if isinstance(classifiers, list) else []):
+        name = text(mapping(entry).get("model"))
+        if name and name not in models and models:
+            here: KeyPath = ("classifiers", index, "model")
+            yield sources.problem("guardrails", here, "unknown model", one_of(models, name))
+
+
+def _model_names(sources: Sources) -> list[str]:
+    models: list[str] = []
+    for _, model in sources.entries("models"):
+        models += [text(model.get("name")), *(alias for _, alias in texts(model.get("aliases")))]
+    return models
 
 
 def _slo(sources: Sources) -> Iterator[Problem]:

@@ -50,15 +50,13 @@ def resolve(inventory: Inventory) -> dict[str, Any]:
             "instances": instances,
             "models": _models(inventory, instances),
             "access": _access(inventory),
-            "guardrails": {
-                key: value for key, value in concerns["guardrails"].items() if key != "limits"
-            },
+            "guardrails": _guardrails(inventory),
             "limits": concerns["guardrails"]["limits"],
             "flows": [_flow(flow) for flow in flows],
             "probes": {
                 "forbidden": forbidden_probes(flows, hosts, external_peer(inventory, "canary")),
             },
-            "retention": concerns["retention"],
+            "retention": _retention(inventory),
             "slo": concerns["slo"],
             "sizing": resolve_sizing(inventory.capacity),
         }
@@ -169,17 +167,51 @@ def _models(inventory: Inventory, instances: list[dict[str, Any]]) -> list[dict[
     ]
 
 
-def _access(inventory: Inventory) -> list[dict[str, Any]]:
-    """Return the rules with each alias replaced by the name of its model, each model once."""
+def _model_names(inventory: Inventory) -> dict[str, str]:
+    """Return the name of each model by its name and its aliases."""
     names: dict[str, str] = {}
     for model in inventory.concerns["models"]:
         names.update(dict.fromkeys((model["name"], *model["aliases"]), model["name"]))
+    return names
+
+
+def _retention(inventory: Inventory) -> dict[str, Any]:
+    """Return the section with the models of its content rules by their names."""
+    names = _model_names(inventory)
+    retention = dict(inventory.concerns["retention"])
+    if "content" in retention:
+        retention["content"] = [
+            {**rule, "models": list(dict.fromkeys(names[model] for model in rule["models"]))}
+            if "models" in rule
+            else rule
+            for rule in retention["content"]
+        ]
+    return retention
+
+
+def _guardrails(inventory: Inventory) -> dict[str, Any]:
+    """Return the section without its limits, its classifiers by the names of their models."""
+    names = _model_names(inventory)
+    guardrails = {
+        key: value for key, value in inventory.concerns["guardrails"].items() if key != "limits"
+    }
+    if "classifiers" in guardrails:
+        guardrails["classifiers"] = [
+            {**classifier, "model": names[classifier["model"]]}
+            for classifier in guardrails["classifiers"]
+        ]
+    return guardrails
+
+
+def _access(inventory: Inventory) -> list[dict[str, Any]]:
+    """Return the rules with each alias replaced by the name of its model, each model once."""
+    names = _model_names(inventory)
     return [
         {
             **{key: rule[key] for key in _HOLDER if key in rule},
             "models": list(dict.fromkeys(names[model] for model in rule["models"])),
             "endpoints": rule["endpoints"],
-            **({"limits": rule["limits"]} if "limits" in rule else {}),
+            **{key: rule[key] for key in ("limits", "strict") if key in rule},
         }
         for rule in inventory.concerns["access"]
     ]

@@ -26,6 +26,8 @@ class Grant:
     endpoints: frozenset[str]
     pairs: frozenset[tuple[str, str]]
     limits: Limits
+    # Whether an answer's last byte waits for its record.
+    strict: bool = False
 
     def may_use_endpoint(self, endpoint: str) -> bool:
         """Whether any rule names the endpoint."""
@@ -97,4 +99,5 @@ class AccessTable:
                     for model in rule.models
                     if TASK_OF_ENDPOINT.get(endpoint, self._tasks[model]) == self._tasks[model]
                 )
-        return Grant(known, frozenset(endpoints), frozenset(pairs), combined(held))
+        strict = any(rule.strict for rules in held for rule in rules)
+        return Grant(known, frozenset(endpoints), frozenset(pairs), combined(held), strict)

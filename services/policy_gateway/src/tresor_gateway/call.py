@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final, Literal
 
+from tresor_gateway.api import errors
 from tresor_gateway.api.answers import Tokens
 from tresor_gateway.api.endpoints import Endpoint
 from tresor_gateway.api.errors import ApiError
@@ -19,7 +20,10 @@ from tresor_gateway.upstream.forward import Forward
 from tresor_gateway.upstream.sse import DONE
 
 if TYPE_CHECKING:
+    from tresor_gateway.classifier.panel import Session
+    from tresor_gateway.content.kept import Keeper
     from tresor_gateway.gateway import Gateway
+    from tresor_gateway.tracing.tracer import Trace
     from tresor_gateway.usage.table import Ticket
 
 Verdict = Literal["allow", "deny", "error"]
@@ -44,10 +48,13 @@ _SLOTS: Final = (
     "forward",
     "guard",
     "identity",
+    "keeper",
     "model",
     "parameters",
     "route",
+    "session",
     "ticket",
+    "trace",
 )
 
 
@@ -67,6 +74,9 @@ class Call:
         self.model: Model | None = None
         self.forward: Forward | None = None
         self.guard: Guard | None = None
+        self.keeper: Keeper | None = None
+        self.session: Session | None = None
+        self.trace: Trace | None = None
         self.first_ns: int | None = None
         self.parameters: dict[str, int | bool] = {}
         self.route = ""
@@ -108,16 +118,14 @@ class Call:
 
     def refuse(self, error: ApiError) -> None:
         """An answer that is not the one asked for."""
-        exchange = self.exchange
-        body = self._shape(error)
         decision: Verdict = "deny" if error.denied else "error"
-        self._record(
-            decision,
-            error.reason,
-            error.status,
-            len(body),
-            lambda: exchange.respond(error.status, body, error.headers),
-        )
+        size, end = self._refusal(error)
+        self._record(decision, error.reason, error.status, size, end)
+
+    def _refusal(self, error: ApiError) -> tuple[int, Callable[[], None]]:
+        """How many bytes a refusal has, and how it is sent."""
+        exchange, body = self.exchange, self._shape(error)
+        return len(body), lambda: exchange.respond(error.status, body, error.headers)
 
     def authorized(self) -> None:
         """NGINX's question was answered with yes: no decision yet, so no record."""
@@ -157,6 +165,10 @@ class Call:
 
     def stream_cut(self, error: ApiError) -> None:
         """Say that the answer is incomplete: an error event, no end mark, no reuse."""
+        size, end = self._cut(error)
+        self._record("error", error.reason, 200, size, end)
+
+    def _cut(self, error: ApiError) -> tuple[int, Callable[[], None]]:
         exchange = self.exchange
         event = b"data: " + self._shape(error) + b"\n\n"
         if self.endpoint is not None and self.endpoint.anthropic:
@@ -166,7 +178,7 @@ class Call:
             exchange.close_connection()
             exchange.end_stream(event)
 
-        self._record("error", error.reason, 200, exchange.sent_bytes + len(event), end)
+        return exchange.sent_bytes + len(event), end
 
     def answer(self, body: bytes) -> None:
         """A complete answer."""
@@ -180,6 +192,8 @@ class Call:
         """Stop the engine's work; the request still gets its record."""
         if self.forward is not None:
             self.forward.cancel()
+        if self.session is not None:
+            self.session.cancel()
         self._record("allow", "client_closed", CLIENT_CLOSED, self.exchange.sent_bytes, _nothing)
 
     # --- the record -----------------------------------------------------------------------------
@@ -190,7 +204,7 @@ class Call:
         if self._recorded:
             return
         self._finished()
-        gateway, exchange, forward = self._gateway, self.exchange, self.forward
+        exchange, forward = self.exchange, self.forward
         now = time.monotonic_ns()
         record = records.Decision(
             id=uuid7(),
@@ -235,6 +249,41 @@ class Call:
             )
         if self.guard is not None:
             self._add_verdicts(record, self.guard)
+        if self.session is not None:
+            record.classifiers = self.session.verdicts
+        if self.keeper is None:
+            self._commit(record, now, tokens, then)
+        else:
+            self.keeper.keep(record, lambda ref: self._kept(record, now, tokens, then, ref))
+
+    def _kept(
+        self,
+        record: records.Decision,
+        now: int,
+        tokens: Tokens | None,
+        then: Callable[[], None],
+        ref: records.ContentRef | None,
+    ) -> None:
+        """The content is on disk; without it there is no answer."""
+        record.content = ref or records.ContentRef("failed")
+        if ref is None and record.reason == "ok":
+            error = errors.content_unavailable()
+            if not self._streaming:
+                record.status = error.status
+            record.response_bytes, then = (
+                self._cut(error) if self._streaming else self._refusal(error)
+            )
+            record.decision, record.reason = "error", error.reason
+        self._commit(record, now, tokens, then)
+
+    def _commit(
+        self,
+        record: records.Decision,
+        now: int,
+        tokens: Tokens | None,
+        then: Callable[[], None],
+    ) -> None:
+        gateway, identity, forward = self._gateway, self.identity, self.forward
         self._count(record, now)
         if self.ticket is not None:
             # Without the engine's own count, what was reserved counts as used.
@@ -242,7 +291,10 @@ class Call:
             gateway.settle(
                 self.ticket, used if tokens is None else tokens.prompt + tokens.completion
             )
-        gateway.audit.append(record, then)
+        if self.trace is not None and gateway.tracer is not None:
+            gateway.tracer.end(self.trace, record, self.exchange.received_ns, now)
+        strict = identity is not None and identity.strict
+        gateway.audit.append(record, then, strict=strict)
 
     def _add_verdicts(self, record: records.Decision, guard: Guard) -> None:
         metrics = self._gateway.metrics

@@ -13,10 +13,11 @@ from urllib.parse import urlsplit
 import msgspec
 import yaml
 
-from tresor_gateway import config_people
+from tresor_gateway import config_people, config_sections
 from tresor_gateway import config_schema as schema
 from tresor_gateway.access import TASK_OF_ENDPOINT
 from tresor_gateway.addresses import is_loopback_host, split_address
+from tresor_gateway.content import policy as content_policy
 from tresor_gateway.errors import ConfigError
 
 MAX_CONFIG_BYTES = 4 << 20
@@ -132,6 +133,8 @@ def _check(config: schema.Config) -> Iterator[str]:
     yield from _check_models(config)
     yield from _check_routes(config)
     yield from _check_access(config)
+    yield from content_policy.problems(config)
+    yield from config_sections.problems(config)
     yield from config_people.check(config)
     limited = any(rule.limits is not None for rule in config.access)
     if config.usage.file is None and limited and config.workers > 1:
@@ -144,6 +147,8 @@ def _check(config: schema.Config) -> Iterator[str]:
         )
     if not Path(config.audit.directory).is_absolute():
         yield f"audit.directory: value {config.audit.directory!r}: write an absolute path"
+    if config.audit.strict_tenants and config.identity.tenant_claim is None:
+        yield "audit.strict_tenants: needs identity.tenant_claim, which says where a tenant stands"
 
 
 def _check_listeners(config: schema.Config) -> Iterator[str]:

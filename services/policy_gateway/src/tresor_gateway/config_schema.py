@@ -120,7 +120,7 @@ class Model(Section, frozen=True, kw_only=True):
     """A model as users name it."""
 
     name: Name
-    task: Literal["chat", "embedding", "rerank"]
+    task: Literal["chat", "embedding", "rerank", "moderation"]
     replicas: Annotated[list[Replica], Meta(min_length=1)]
     aliases: list[Name] = []
     context_tokens: Annotated[int, Meta(ge=1)] | None = None
@@ -175,6 +175,7 @@ class AccessRule(Section, frozen=True, kw_only=True):
     models: Annotated[list[Name], Meta(min_length=1)]
     endpoints: Annotated[list[EndpointName], Meta(min_length=1)]
     limits: UserLimits | None = None
+    strict: bool = False
 
     @property
     def holder(self) -> str:
@@ -235,6 +236,25 @@ class Guardrails(Section, frozen=True, kw_only=True):
     max_prompt_characters: Annotated[int, Meta(ge=1, le=1 << 26)] = 2_000_000
 
 
+class Classifier(Section, frozen=True, kw_only=True):
+    """A model of the catalogue that judges texts, what it is asked, and what its verdicts mean."""
+
+    model: Name
+    kind: Literal["llama-guard", "granite-guardian", "moderations", "instruct"]
+    request: bool = True
+    response: bool = True
+    categories: dict[Text, Judgement] = {}
+    default: Literal["flag", "block"] = "block"
+    risk: Name = "harm"
+    policies: dict[Text, Text] = {}
+    timeout_milliseconds: Annotated[int, Meta(ge=10, le=60_000)] = 5000
+    max_concurrent: Count = 16
+    max_waiting: Annotated[int, Meta(ge=0, le=100_000)] = 256
+    window_characters: Annotated[int, Meta(ge=500, le=200_000)] = 4000
+    max_windows: Annotated[int, Meta(ge=1, le=1000)] = 32
+    stream_characters: Annotated[int, Meta(ge=1, le=200_000)] = 400
+
+
 class Usage(Section, frozen=True, kw_only=True):
     """Where workers share their counts of what is used."""
 
@@ -247,9 +267,44 @@ class Audit(Section, frozen=True, kw_only=True):
     directory: Text
     host: Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
     strict: bool = False
+    strict_tenants: list[Text] = []
     commit_milliseconds: Annotated[int, Meta(ge=1, le=50)] = 20
     max_file_bytes: Size = 64 << 20
     max_pending_records: Count = 100_000
+
+
+class ContentRule(Section, frozen=True, kw_only=True):
+    """What is kept of requests that fit everything given; the first fitting rule decides."""
+
+    keep: Literal["none", "masked", "full"]
+    groups: list[Text] | None = None
+    endpoints: list[EndpointName] | None = None
+    models: list[Name] | None = None
+
+
+class Content(Section, frozen=True, kw_only=True):
+    """Where prompts and answers are kept, of whom, and for how long."""
+
+    directory: Text
+    key_file: Text
+    rules: Annotated[list[ContentRule], Meta(min_length=1)]
+    retention_days: Annotated[int, Meta(ge=1, le=3660)]
+    min_free_bytes: Annotated[int, Meta(ge=0)] = 1 << 30
+    max_pending_bytes: Size = 64 << 20
+    commit_milliseconds: Annotated[int, Meta(ge=1, le=50)] = 10
+
+
+class Traces(Section, frozen=True, kw_only=True):
+    """The site's collector (OTLP over HTTP), and the share of requests it gets."""
+
+    endpoint: Text
+    ca_file: Text | None = None
+    cert_file: Text | None = None
+    key_file: Text | None = None
+    sampling: Annotated[float, Meta(ge=0, le=1)] = 0.1
+    trust_incoming: bool = True
+    timeout_seconds: Annotated[float, Meta(gt=0, le=30)] = 5.0
+    max_queued: Count = 4096
 
 
 class Portal(Section, frozen=True, kw_only=True):
@@ -292,7 +347,10 @@ class Config(Section, frozen=True, kw_only=True):
     upstream: Upstream = Upstream()
     limits: Limits = Limits()
     guardrails: Guardrails = Guardrails()
+    classifiers: Annotated[list[Classifier], Meta(max_length=8)] = []
     usage: Usage = Usage()
+    content: Content | None = None
+    traces: Traces | None = None
     keys: Keys | None = None
     portal: Portal | None = None
     workers: Annotated[int, Meta(ge=1, le=128)] = 1

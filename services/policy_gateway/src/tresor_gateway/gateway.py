@@ -16,6 +16,7 @@ from typing import Any, Final
 
 from tresor_gateway import config_schema as schema
 from tresor_gateway import dialect
+from tresor_gateway.answering import Answering
 from tresor_gateway.api import answers, endpoints, errors, request
 from tresor_gateway.api.endpoints import Endpoint, EndpointTable
 from tresor_gateway.api.errors import ApiError
@@ -31,6 +32,10 @@ from tresor_gateway.audit.uuid7 import uuid7
 from tresor_gateway.audit.writer import AuditWriter
 from tresor_gateway.call import Call
 from tresor_gateway.catalogue import Catalogue, Model
+from tresor_gateway.classifier.panel import Session
+from tresor_gateway.classifier.stage import ClassifierStage
+from tresor_gateway.content.keeping import Keeping
+from tresor_gateway.content.kept import Tap
 from tresor_gateway.guarded import Contract, Guarded, categories, with_complaint
 from tresor_gateway.guardrails.errors import (
     BlockedError,
@@ -44,6 +49,7 @@ from tresor_gateway.identity.authenticator import Authenticator, Identity, KeysN
 from tresor_gateway.metrics.gateway import GatewayMetrics
 from tresor_gateway.routing.affinity import key
 from tresor_gateway.routing.auto import Facts, Routes
+from tresor_gateway.tracing.tracer import Tracer
 from tresor_gateway.upstream.forward import Forward, Receiver
 from tresor_gateway.upstream.pool import EnginePool, Replica
 from tresor_gateway.usage.table import Refusal, Ticket, UsageFullError, UsageTable
@@ -65,6 +71,9 @@ class Parts:
     metrics: GatewayMetrics
     pipeline: Pipeline
     usage: UsageTable
+    content: Keeping | None = None
+    classifiers: ClassifierStage | None = None
+    tracer: Tracer | None = None
 
 
 class Gateway:
@@ -82,6 +91,8 @@ class Gateway:
         self._pipeline = parts.pipeline
         self._routes = Routes(parts.config.routes)
         self._usage = parts.usage
+        self._content = parts.content
+        self._classifiers = parts.classifiers
         self._behind_proxy = behind_proxy
         self._endpoints = EndpointTable(
             frozenset(parts.catalogue.tasks.values()), internal=behind_proxy
@@ -91,6 +102,7 @@ class Gateway:
         )
         self._tasks: set[asyncio.Task[None]] = set()
         self.audit = parts.audit
+        self.tracer = parts.tracer
         self.metrics = parts.metrics
 
     def adopt(self, parts: Parts) -> None:
@@ -98,6 +110,8 @@ class Gateway:
         self._config = parts.config
         self._catalogue = parts.catalogue
         self._pipeline = parts.pipeline
+        self._content = parts.content
+        self._classifiers = parts.classifiers
         self._routes = Routes(parts.config.routes)
         self._endpoints = EndpointTable(
             frozenset(parts.catalogue.tasks.values()), internal=self._behind_proxy
@@ -247,6 +261,8 @@ class Gateway:
 
     def _forward(self, call: Call, endpoint: Endpoint, identity: Identity) -> None:
         exchange = call.exchange
+        if self.tracer is not None:
+            call.trace = self.tracer.begin(exchange.headers)
         parsed = request.decode(endpoint, exchange.body)
         asked = parsed.model
         model = call.model = self._choose(call, endpoint, identity, parsed)
@@ -257,6 +273,8 @@ class Gateway:
         prepared.usage_wanted = prepared.usage_wanted or endpoint.translated
         guard = call.guard = self._pipeline.guard(identity.cache_salt.encode())
         self._judge(guard, parsed)
+        if self._content is not None:
+            call.keeper = self._content.watch(call, parsed, guard)
 
         def forward(receiver: Receiver) -> Forward:
             return Forward(
@@ -269,6 +287,7 @@ class Gateway:
                 stream=prepared.stream,
                 usage_wanted=prepared.usage_wanted,
                 body=lambda served_name: prepared.body(served_name, identity.cache_salt),
+                more_headers=b"" if call.trace is None else call.trace.header,
             )
 
         def start(receiver: Receiver, order: list[Replica] | None = None) -> None:
@@ -288,7 +307,20 @@ class Gateway:
         order = replicas()
         if not order:
             raise self._queue_full(model)
-        start(self._receiver(call, guard, parsed, start), order)
+        stage = self._classifiers
+        session = None if stage is None else stage.session(call, parsed)
+        receiver = self._receiver(call, guard, parsed, start, session)
+        if stage is None or session is None:
+            start(receiver, order)
+            return
+
+        def go() -> None:
+            # The wait for the verdict may have changed who is free.
+            if not (now := replicas()):
+                raise self._queue_full(model)
+            start(receiver, now)
+
+        stage.admit(call, session, parsed, go)
 
     def _admit_use(self, call: Call, identity: Identity, prepared: request.Prepared) -> None:
         """Count the request against the limits of its subject's groups."""
@@ -390,6 +422,7 @@ class Gateway:
         guard: Guard,
         parsed: request.Request,
         start: Callable[[Receiver], None],
+        session: Session | None,
     ) -> Receiver:
         """Who reads the answer: the call itself when there is nothing to look for in it."""
         chat = isinstance(parsed, ChatRequest)
@@ -415,11 +448,14 @@ class Gateway:
             whole = action == "block" and not getattr(parsed, "stream", False)
             again = ask_again if settings.repair and whole else None
             contract = Contract(compiled, action, again)
-        if isinstance(parsed, (EmbeddingRequest, RerankRequest)) or (
-            contract is None and not guard.cleans_responses
-        ):
+        if isinstance(parsed, (EmbeddingRequest, RerankRequest)):
             return call
-        receiver = Guarded(call, guard, chat=chat, contract=contract)
+        behind: Answering = call if call.keeper is None else Tap(call, call.keeper)
+        if session is not None and self._classifiers is not None:
+            behind = self._classifiers.behind(behind, session, parsed)
+        if contract is None and not guard.cleans_responses:
+            return behind
+        receiver = Guarded(behind, guard, chat=chat, contract=contract)
         return receiver
 
 

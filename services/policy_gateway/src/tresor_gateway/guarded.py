@@ -7,11 +7,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
+from tresor_gateway.answering import Answering
 from tresor_gateway.api import errors
 from tresor_gateway.api.cleaning import AnswerError, StreamCleaner, clean_answer
 from tresor_gateway.api.errors import ApiError
 from tresor_gateway.api.parameters import ChatRequest, Message
-from tresor_gateway.call import Call
 from tresor_gateway.guardrails.errors import (
     BlockedError,
     GuardrailError,
@@ -40,7 +40,7 @@ class Guarded:
     __slots__ = ("_call", "_chat", "_cleaner", "_contract", "_guard", "_texts")
 
     def __init__(
-        self, call: Call, guard: Guard, *, chat: bool, contract: Contract | None = None
+        self, call: Answering, guard: Guard, *, chat: bool, contract: Contract | None = None
     ) -> None:
         self._call = call
         self._guard = guard

@@ -42,12 +42,17 @@ def load(config: schema.Config) -> SiteKeys:
     if config.keys is None:
         return SiteKeys(secrets.token_bytes(32), secrets.token_bytes(32))
     return SiteKeys(
-        _read("keys.pseudonym_file", config.keys.pseudonym_file),
-        _read("keys.cache_salt_file", config.keys.cache_salt_file),
+        read_secret("keys.pseudonym_file", config.keys.pseudonym_file),
+        read_secret("keys.cache_salt_file", config.keys.cache_salt_file),
     )
 
 
-def _read(key: str, value: str) -> bytes:
+def read_secret(key: str, value: str) -> bytes:
+    """The secret in the file that the setting ``key`` names by ``value``.
+
+    Raises:
+        ConfigError: it is missing, unreadable or too short.
+    """
     path = secret_path(value)
     try:
         with path.open("rb") as stream:

@@ -58,6 +58,19 @@ def audit(line: Line) -> Record:
             fields["user"] = {"id": entry["subject"]}
         severity = {"allow": _INFO, "deny": _NOTICE}.get(decision, _WARNING)
         text = f"{decision} {endpoint}: {entry.get('reason')} ({entry.get('status')})"
+    elif kind == "content":
+        # Somebody read or destroyed what users wrote: worth a look each time.
+        outcome = {"done": "success", "failed": "failure"}.get(str(entry.get("outcome")), "unknown")
+        event |= {
+            "category": ["database"],
+            "type": ["access" if entry.get("action") == "show" else "change"],
+            "action": f"content-{entry.get('action')}",
+            "outcome": outcome,
+            "reason": str(entry.get("reason", "")),
+        }
+        fields["user"] = {"name": str(entry.get("operator", ""))}
+        severity = _WARNING
+        text = f"content {entry.get('action')} by {entry.get('operator')}: {entry.get('outcome')}"
     elif kind in {"gap", "repair"}:
         event |= {"kind": "alert", "outcome": "failure"}
         severity = _ERROR

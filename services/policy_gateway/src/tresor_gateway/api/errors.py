@@ -269,6 +269,13 @@ def internal() -> ApiError:
     return ApiError(500, "internal_error", "The gateway failed.", kind=SERVER, code="internal")
 
 
+def content_unavailable() -> ApiError:
+    """503: the content of the request must be kept, and cannot be."""
+    return unavailable(
+        "content_unavailable", "The content of this request cannot be kept as it must be.", 10
+    )
+
+
 def guardrail_failed(*, late: bool) -> ApiError:
     """503: there is no verdict on a text, so it does not pass."""
     if late:

@@ -55,6 +55,17 @@ class Latency(msgspec.Struct, omit_defaults=True, gc=False):
     first: int = -1
 
 
+class ContentRef(msgspec.Struct, omit_defaults=True, gc=False):
+    """Where the content of a request is kept; ``sha256`` is that of the ciphertext."""
+
+    kept: Literal["masked", "full", "failed"]
+    sha256: str = ""
+    bytes: int = 0
+    file: str = ""
+    offset: int = -1
+    key: str = ""
+
+
 class Decision(Base):
     """One request, allowed or not."""
 
@@ -79,10 +90,12 @@ class Decision(Base):
     parameters: dict[str, int | bool] = {}
     guardrails: dict[str, str] = {}
     findings: dict[str, int] = {}
+    classifiers: dict[str, str] = {}
     tokens: TokenCounts | None = None
     latency_us: Latency | None = None
     request_bytes: int = 0
     response_bytes: int = 0
+    content: ContentRef | None = None
 
 
 class Start(Base):
@@ -102,6 +115,22 @@ class Repair(Base):
     bytes: int
     sha256: str
     data: str = ""
+
+
+class Content(Base):
+    """Somebody used the content store: read from it, or destroyed a part of it."""
+
+    action: Literal["show", "erase", "expire", "pseudonym"]
+    outcome: Literal["begun", "done", "failed"]
+    operator: str
+    reason: str = ""
+    approvals: list[str] = []
+    subject: str = ""
+    day: str = ""
+    record: str = ""
+    keys: int = 0
+    days: list[str] = []
+    problem: str = ""
 
 
 class Gap(Base):

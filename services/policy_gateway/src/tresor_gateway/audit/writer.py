@@ -83,15 +83,13 @@ class AuditWriter:
         self._chain.open()
         self._writing.start()
 
-    def append(self, record: records.Base, then: Done) -> None:
-        """Queue a record and run ``then``: at once, or in strict mode when it is on disk."""
-        if self._strict:
-            self._pending.append((record, then))
-        else:
-            self._pending.append((record, None))
+    def append(self, record: records.Base, then: Done, *, strict: bool = False) -> None:
+        """Queue a record and run ``then``: at once, or if it is strict when it is on disk."""
+        strict = strict or self._strict
+        self._pending.append((record, then if strict else None))
         if not self._wake.is_set():
             self._wake.set()
-        if not self._strict:
+        if not strict:
             then()
 
     def refuse(self) -> None:

@@ -59,3 +59,10 @@ class Placeholders:
     def value(self, name: str) -> str:
         """What stands behind a placeholder."""
         return self._values[name]
+
+    def conceal(self, text: str) -> str:
+        """``text`` with every value that could have been put back as its placeholder again."""
+        # The longest first: one value may be a part of another.
+        for name, value in sorted(self._values.items(), key=lambda item: -len(item[1])):
+            text = text.replace(value, name)
+        return text

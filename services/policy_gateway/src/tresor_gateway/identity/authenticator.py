@@ -46,6 +46,8 @@ class Identity:
     account: str = ""
     # The certificate that must come with the token.
     thumbprint: str | None = None
+    # The record of an answer is on disk before its last byte leaves.
+    strict: bool = False
 
 
 class KeysNeededError(Exception):
@@ -64,6 +66,7 @@ class Authenticator:
         *,
         cache_seconds: float,
         cache_entries: int,
+        strict_tenants: frozenset[str] = frozenset(),
         revocations: Revocations | None = None,
         clock: Callable[[], float] = time.monotonic,
         wall: Callable[[], float] = time.time,
@@ -74,6 +77,7 @@ class Authenticator:
         self._site_keys = site_keys
         self._cache_seconds = cache_seconds
         self._cache_entries = cache_entries
+        self._strict_tenants = strict_tenants
         self._clock = clock
         self._wall = wall
         self._revocations = revocations
@@ -166,16 +170,18 @@ class Authenticator:
         issuer = self._policy.issuer
         # Without a tenant each subject is one of its own: too narrow is safe, too wide is not.
         tenant = f"tenant:{claims.tenant}" if claims.tenant else f"subject:{claims.subject}"
+        grant = self._access.grant(claims.groups)
         return Identity(
             subject=self._site_keys.pseudonym("subject", issuer, claims.subject),
             tenant=self._site_keys.pseudonym("tenant", issuer, tenant),
             client=claims.client,
             token=token,
-            grant=self._access.grant(claims.groups),
+            grant=grant,
             cache_salt=self._site_keys.cache_salt(issuer, tenant),
             expires=claims.expires,
             auth=auth,
             thumbprint=claims.thumbprint,
+            strict=grant.strict or claims.tenant in self._strict_tenants,
         )
 
     def _account(
@@ -190,12 +196,14 @@ class Authenticator:
         thumbprint: str | None,
     ) -> Identity:
         """A service account is the same one however it proves itself, and a tenant of its own."""
+        grant = self._access.grant(groups, account)
         return Identity(
             subject=self._site_keys.pseudonym("subject", _ACCOUNTS, account),
             tenant=self._site_keys.pseudonym("tenant", _ACCOUNTS, account),
             client=client,
             token=token,
-            grant=self._access.grant(groups, account),
+            grant=grant,
+            strict=grant.strict,
             cache_salt=self._site_keys.cache_salt(_ACCOUNTS, account),
             expires=expires,
             auth=auth,

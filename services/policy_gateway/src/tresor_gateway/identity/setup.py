@@ -39,6 +39,8 @@ def authenticator(
     access: AccessTable,
     keys: SiteKeys,
     revocations: Revocations | None,
+    *,
+    strict_tenants: frozenset[str] = frozenset(),
 ) -> Authenticator:
     """What verifies tokens by the section ``identity``."""
     return Authenticator(
@@ -49,6 +51,7 @@ def authenticator(
         cache_seconds=identity.cache_seconds,
         cache_entries=identity.cache_entries,
         revocations=revocations,
+        strict_tenants=strict_tenants,
     )
 
 

@@ -7,9 +7,11 @@ from collections.abc import Callable, Iterable
 from typing import Final
 
 from tresor_gateway.audit.writer import AuditWriter
+from tresor_gateway.content.writer import ContentWriter
 from tresor_gateway.http.server import HttpServer
 from tresor_gateway.identity.keystore import KeyStore
 from tresor_gateway.metrics.registry import Counter, Gauge, Histogram, Labels, Registry
+from tresor_gateway.tracing.exporter import Exporter
 from tresor_gateway.upstream.pool import EnginePool
 
 # 0.5 s and 3 s are the service levels for the first token and the whole answer.
@@ -74,6 +76,22 @@ class GatewayMetrics:
             "Requests refused because all replicas had as many as they may have.",
             ("model",),
         )
+        self.classifier_verdicts = Counter(
+            "tresor_gateway_classifier_verdicts_total",
+            "Texts by what a classifier said of them.",
+            ("model", "direction", "verdict"),
+        )
+        self.classifier_failures = Counter(
+            "tresor_gateway_classifier_failures_total",
+            "Questions to a classifier without a verdict; what they were about did not pass.",
+            ("model", "problem"),
+        )
+        self.classifier_seconds = Histogram(
+            "tresor_gateway_classifier_seconds",
+            "From asking a classifier to its verdict.",
+            FIRST_EDGES,
+            ("model",),
+        )
         self.in_flight = 0
         for family in (
             self.routes,
@@ -86,6 +104,9 @@ class GatewayMetrics:
             self.verdicts,
             self.findings,
             self.judging,
+            self.classifier_verdicts,
+            self.classifier_failures,
+            self.classifier_seconds,
         ):
             self.registry.add(family)
         self._gauge("tresor_gateway_requests_in_flight", "Requests now.", lambda: self.in_flight)
@@ -147,6 +168,58 @@ class GatewayMetrics:
             "tresor_gateway_audit_chain_breaks",
             "Chains found damaged by more than a crash at start.",
             lambda: audit.breaks,
+        )
+
+    def watch_content(self, content: ContentWriter) -> None:
+        """The content store."""
+        for name, help_text, read in (
+            ("tresor_gateway_content_kept_total", "Kept requests.", lambda: content.kept),
+            (
+                "tresor_gateway_content_kept_bytes_total",
+                "Bytes of ciphertext written.",
+                lambda: content.kept_bytes,
+            ),
+            (
+                "tresor_gateway_content_commits_total",
+                "Synced writes of content.",
+                lambda: content.commits,
+            ),
+            (
+                "tresor_gateway_content_failed_total",
+                "Requests whose content could not be kept; they were not answered.",
+                lambda: content.failed,
+            ),
+        ):
+            self._gauge(name, help_text, read, kind="counter")
+        self._gauge(
+            "tresor_gateway_content_pending_bytes",
+            "Content that is not on disk yet.",
+            lambda: content.pending_bytes,
+        )
+        self._gauge(
+            "tresor_gateway_content_healthy",
+            "1 while content can be kept.",
+            lambda: content.healthy,
+        )
+        self._gauge(
+            "tresor_gateway_content_free_bytes",
+            "What the file system of the content has left.",
+            lambda: content.free_bytes,
+        )
+
+    def watch_traces(self, exporter: Exporter) -> None:
+        """Traces for the site's collector."""
+        self._gauge(
+            "tresor_gateway_traces_sent_total",
+            "Traced requests that the collector has.",
+            lambda: exporter.sent,
+            kind="counter",
+        )
+        self._gauge(
+            "tresor_gateway_traces_dropped_total",
+            "Traced requests that could not be sent.",
+            lambda: exporter.dropped,
+            kind="counter",
         )
 
     def watch_engines(self, pool: EnginePool) -> None:

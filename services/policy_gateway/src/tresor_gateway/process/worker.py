@@ -9,12 +9,16 @@ import time
 from pathlib import Path
 from typing import Final
 
+import msgspec
+
 from tresor_gateway import config_schema as schema
 from tresor_gateway import keys as site_keys
 from tresor_gateway.access import AccessTable
 from tresor_gateway.audit.chain import Chain
 from tresor_gateway.audit.writer import AuditWriter
 from tresor_gateway.catalogue import Catalogue
+from tresor_gateway.classifier.stage import ClassifierStage
+from tresor_gateway.content.keeping import Keeping, content_writer
 from tresor_gateway.errors import ConfigError
 from tresor_gateway.gateway import Gateway, Parts
 from tresor_gateway.guardrails.setup import pipeline
@@ -23,6 +27,7 @@ from tresor_gateway.identity.setup import authenticator, key_store, open_revocat
 from tresor_gateway.metrics.gateway import GatewayMetrics
 from tresor_gateway.process.sockets import tcp_listener, unix_listener
 from tresor_gateway.routing.probe import Prober
+from tresor_gateway.tracing.tracer import tracer
 from tresor_gateway.upstream.pool import EnginePool
 from tresor_gateway.upstream.tls import client_context
 from tresor_gateway.usage.table import UsageTable
@@ -48,6 +53,8 @@ class Worker:
         catalogue = Catalogue(config.models, self._pool)
         self._store = key_store(config.identity.jwks)
         self._audit = audit_writer(loop, config.audit, f"gateway{number}")
+        self._content = content_writer(loop, config, number)
+        self._tracer = tracer(config, number)
         self.metrics = GatewayMetrics()
         usage_file = Path(config.usage.file) if config.usage.file else None
         self.revocations = open_revocations(config)
@@ -59,6 +66,7 @@ class Worker:
             AccessTable(config.access, catalogue.tasks),
             self.site_keys,
             self.revocations,
+            strict_tenants=frozenset(config.audit.strict_tenants),
         )
         self._gateway = Gateway(
             loop,
@@ -90,6 +98,10 @@ class Worker:
         self.metrics.watch_server(self._server)
         self.metrics.watch_keys(self._store)
         self.metrics.watch_audit(self._audit)
+        if self._content is not None:
+            self.metrics.watch_content(self._content)
+        if self._tracer is not None:
+            self.metrics.watch_traces(self._tracer.exporter)
         self.metrics.watch_engines(self._pool)
         self.metrics.watch_process(time.time())
 
@@ -111,11 +123,22 @@ class Worker:
         """
         fixed = [
             key
-            for key in ("listen", "admin", "identity", "audit", "keys", "upstream", "workers")
+            for key in (
+                "listen",
+                "admin",
+                "identity",
+                "audit",
+                "keys",
+                "upstream",
+                "workers",
+                "traces",
+            )
             if getattr(config, key) != getattr(self._config, key)
         ]
         if fixed:
             raise ConfigError(f"{', '.join(fixed)}: cannot change while running; restart instead")
+        if _store(config) != _store(self._config):
+            raise ConfigError("content: only its rules can change while running; restart instead")
         catalogue = Catalogue(config.models, self._pool)
         self._gateway.adopt(self._parts(config, catalogue))
         self._authenticator.adopt(AccessTable(config.access, catalogue.tasks))
@@ -133,7 +156,20 @@ class Worker:
             self.metrics,
             pipeline(config.guardrails),
             self.usage,
+            self._keeping(config),
+            self._stage(config, catalogue),
+            self._tracer,
         )
+
+    def _stage(self, config: schema.Config, catalogue: Catalogue) -> ClassifierStage | None:
+        if not config.classifiers:
+            return None
+        return ClassifierStage(self._loop, self._pool, config, catalogue, self.metrics)
+
+    def _keeping(self, config: schema.Config) -> Keeping | None:
+        if self._content is None or config.content is None:
+            return None
+        return Keeping(self._content, config.content.rules)
 
     async def start(self) -> None:
         """Open the audit chain, get keys, listen.
@@ -144,16 +180,22 @@ class Worker:
         """
         self._audit.start()
         try:
+            if self._content is not None:
+                self._content.start()
             await self._store.start()
             self._listener = await self._loop.create_server(
                 self._server.protocol, sock=self._socket()
             )
         except BaseException:
+            if self._content is not None:
+                self._content.stop()
             self._audit.stop()
             raise
         self._background.append(self._loop.create_task(self._store.run()))
         if self._config.upstream.probe_seconds > 0:
             self._background.append(self._loop.create_task(self._prober.run()))
+        if self._tracer is not None:
+            self._tracer.exporter.start()
         log.info("worker %d listens at %s", self.number, self.address)
 
     async def stop(self) -> None:
@@ -175,6 +217,10 @@ class Worker:
         for task in self._background:
             task.cancel()
         self._pool.close()
+        if self._tracer is not None:
+            await self._loop.run_in_executor(None, self._tracer.exporter.stop)
+        if self._content is not None:
+            await self._loop.run_in_executor(None, self._content.stop)
         await self._loop.run_in_executor(None, self._audit.stop)
         self.usage.close()
         if self.revocations is not None:
@@ -186,6 +232,12 @@ class Worker:
             self._path = Path(listen.sockets) / f"worker-{self.number}.sock"
             return unix_listener(self._path)
         return tcp_listener(listen.tcp or "", shared=self._config.workers > 1)
+
+
+def _store(config: schema.Config) -> schema.Content | None:
+    """What of the content's settings cannot change while running."""
+    content = config.content
+    return None if content is None else msgspec.structs.replace(content, rules=[])
 
 
 def audit_writer(loop: asyncio.AbstractEventLoop, audit: schema.Audit, name: str) -> AuditWriter:

@@ -17,6 +17,7 @@ _BODIES: Final[dict[str, tuple[bytes, dict[str, str | int | list[str]]]]] = {
     "chat": (b"/v1/completions", {"prompt": "ping", "max_tokens": 1}),
     "embedding": (b"/v1/embeddings", {"input": "ping"}),
     "rerank": (b"/v1/rerank", {"query": "ping", "documents": ["pong"]}),
+    "moderation": (b"/v1/moderations", {"input": "ping"}),
 }
 
 

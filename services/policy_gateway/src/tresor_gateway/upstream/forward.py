@@ -62,6 +62,7 @@ class Forward:
         stream: bool,
         usage_wanted: bool,
         body: Callable[[str], bytes],
+        more_headers: bytes = b"",
     ) -> None:
         self._loop = loop
         self._pool = pool
@@ -73,6 +74,7 @@ class Forward:
         self._stream = stream
         self._usage_wanted = usage_wanted
         self._body = body
+        self._more_headers = more_headers
         self._waiting: list[Replica] = []
         self._replica: Replica | None = None
         self._connection: EngineConnection | None = None
@@ -185,12 +187,13 @@ class Forward:
         accept = b"text/event-stream" if self._stream else b"application/json"
         connection.send(
             b"POST %b HTTP/1.1\r\nHost: %b\r\nContent-Type: application/json\r\nAccept: %b\r\n"
-            b"X-Request-Id: %b\r\nContent-Length: %d\r\n\r\n%b"
+            b"X-Request-Id: %b\r\n%bContent-Length: %d\r\n\r\n%b"
             % (
                 self._target,
                 replica.engine.host_header,
                 accept,
                 self._request_id,
+                self._more_headers,
                 len(body),
                 body,
             ),

@@ -1,0 +1,1 @@
+"""Prompts and answers, kept apart from the audit log and encrypted for each subject and day."""
