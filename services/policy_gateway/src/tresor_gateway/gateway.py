@@ -124,6 +124,11 @@ class Gateway:
     def request_received(self, exchange: Exchange) -> None:
         """The body is here."""
         call: Call = exchange.context
+        if self._is_full:
+            # More requests than this were being sent when their heads were judged.
+            call.refuse(_busy())
+            return
+        call.begin()
         if call.auth_pending:
             task = self._loop.create_task(self._authenticate_late(call))
             self._tasks.add(task)
@@ -174,8 +179,8 @@ class Gateway:
             call.endpoint_name = asked.name
         else:
             call.endpoint_name = endpoint.name
-        if self.metrics.in_flight > self._config.limits.max_concurrent_requests:
-            raise errors.unavailable("overloaded", "The gateway is busy.", 2)
+        if self._is_full:
+            raise _busy()
         if endpoint.method == b"POST":
             _check_content(exchange.headers)
         try:
@@ -192,6 +197,10 @@ class Gateway:
         if not self._behind_proxy:
             return None
         return exchange.headers.get(CERTIFICATE_HEADER)
+
+    @property
+    def _is_full(self) -> bool:
+        return self.metrics.in_flight >= self._config.limits.max_concurrent_requests
 
     def _admit(self, call: Call, identity: Identity) -> None:
         call.identity = identity
@@ -440,6 +449,10 @@ def wanted_schema(parsed: request.Request) -> dict[str, Any] | None:
     if isinstance(form, ResponseFormat) and isinstance(form.json_schema, JsonSchema):
         return form.json_schema.schema
     return None
+
+
+def _busy() -> ApiError:
+    return errors.unavailable("overloaded", "The gateway is busy.", 2)
 
 
 def _check_content(headers: dict[bytes, bytes]) -> None:
