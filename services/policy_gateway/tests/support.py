@@ -120,8 +120,26 @@ async def answer(writer: asyncio.StreamWriter, status: int, body: bytes, extra: 
     await writer.drain()
 
 
+def vectors(request: EngineRequest) -> dict[str, Any]:
+    """An embedding for each of the inputs."""
+    inputs = request.body["input"]
+    in_base64 = request.body.get("encoding_format") == "base64"
+    # The floats 0.25 and -1.5 in four bytes each.
+    vector = "AACAPgAAwL8=" if in_base64 else [0.25, -1.5]
+    count = 1 if isinstance(inputs, str) else len(inputs)
+    return {
+        "id": "e1",
+        "object": "list",
+        "created": 1,
+        "model": "served",
+        "data": [{"object": "embedding", "index": i, "embedding": vector} for i in range(count)],
+        "usage": {"prompt_tokens": 3, "total_tokens": 3},
+    }
+
+
 async def reply(request: EngineRequest, writer: asyncio.StreamWriter) -> None:
-    await answer(writer, 200, json.dumps(completion()).encode())
+    value = vectors(request) if request.target == "/v1/embeddings" else completion()
+    await answer(writer, 200, json.dumps(value).encode())
 
 
 def stream_head(writer: asyncio.StreamWriter) -> None:

@@ -440,6 +440,8 @@ def _in_dialect(call: Call, endpoint: Endpoint, parsed: request.Request, model: 
         return dialect.responses_call(call, model)
     if isinstance(parsed, RerankRequest):
         return dialect.RerankCall(call, model, parsed)
+    if isinstance(parsed, EmbeddingRequest):
+        return dialect.EmbeddingCall(call)
     return call
 
 

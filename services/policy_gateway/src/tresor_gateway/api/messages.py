@@ -10,6 +10,7 @@ from typing import Annotated, Any, Final, Literal
 import msgspec
 from msgspec import UNSET, Meta, Raw, UnsetType
 
+from tresor_gateway.api.answers import Tokens, Usage
 from tresor_gateway.api.completions import (
     ChatAnswer,
     Choice,
@@ -247,11 +248,8 @@ def _identifier(answer: ChatAnswer) -> str:
 
 
 def _usage(answer: ChatAnswer) -> dict[str, int]:
-    usage = answer.usage if isinstance(answer.usage, dict) else {}
-    return {
-        "input_tokens": int(usage.get("prompt_tokens") or 0),
-        "output_tokens": int(usage.get("completion_tokens") or 0),
-    }
+    tokens = Tokens.shown(answer.usage)
+    return {"input_tokens": tokens.prompt, "output_tokens": tokens.completion}
 
 
 class EventTranslator:
@@ -272,7 +270,7 @@ class EventTranslator:
         if not self._begun:
             self._begun = True
             out.append(self._start(chunk))
-        if isinstance(chunk.usage, dict):
+        if isinstance(chunk.usage, Usage):
             self._usage = _usage(chunk)
         for choice in chunk.choices:
             if choice.index == 0:

@@ -172,8 +172,11 @@ class Forward:
         self._connecting = None
         if self._over:
             connection.close()
-        else:
+            return
+        try:
             self._send(connection, replica)
+        except Exception as error:
+            self._broken(error)
 
     def _send(self, connection: EngineConnection, replica: Replica) -> None:
         body = self._body(replica.served_name)
@@ -210,7 +213,10 @@ class Forward:
         if self._over:
             return
         if self._events is not None and self._status == 200 and self._event_stream:
-            self._stream_data(data, self._events)
+            try:
+                self._stream_data(data, self._events)
+            except Exception as error:
+                self._broken(error)
             return
         self._size += len(data)
         limit = self._settings.max_response_bytes if self._status == 200 else _MAX_ERROR_BYTES
@@ -223,12 +229,15 @@ class Forward:
         """The engine's answer is complete."""
         if self._over:
             return
-        if self._status != 200:
-            self._error_answer()
-        elif self._stream:
-            self._end_of_stream()
-        else:
-            self._end_of_answer()
+        try:
+            if self._status != 200:
+                self._error_answer()
+            elif self._stream:
+                self._end_of_stream()
+            else:
+                self._end_of_answer()
+        except Exception as error:
+            self._broken(error)
 
     def failed(self, problem: str) -> None:
         """The connection ended early."""
@@ -319,6 +328,15 @@ class Forward:
             return
         self._last_error = errors.upstream_failed()
         self._next()
+
+    def _broken(self, error: Exception) -> None:
+        """Our own mistake: nobody waits for ever because of it."""
+        log.error("request %s", self._request_id.decode(), exc_info=error)
+        self._close()
+        if self.started_stream:
+            self._receiver.stream_cut(errors.internal())
+        else:
+            self._receiver.refused(errors.internal())
 
     def _late(self) -> None:
         if self._over:
