@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import ssl
 import time
 from collections.abc import Awaitable, Callable
@@ -12,12 +13,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 from joserfc import jwk, jwt
 
 from tresor_gateway import config
 from tresor_gateway.audit.verify import order, verify
 from tresor_gateway.process.worker import Worker
 
+# A few examples are enough to see that a property still holds; make fuzz-gateway tries many.
+FUZZ = hypothesis.settings(
+    deadline=None,
+    max_examples=int(os.environ.get("TRESOR_FUZZ_EXAMPLES", "25")),
+    suppress_health_check=list(hypothesis.HealthCheck),
+)
 ISSUER = "https://idp.example.com"
 AUDIENCE = "urn:example:gateway"
 CHAT_PATH = "/v1/chat/completions"

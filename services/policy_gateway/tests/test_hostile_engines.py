@@ -9,13 +9,14 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from services.policy_gateway.tests.conftest import MakeSite
 from services.policy_gateway.tests.support import (
     CHAT_PATH,
     DONE,
+    FUZZ,
     QUESTION,
     Engine,
     EngineRequest,
@@ -234,7 +235,6 @@ ANSWERS = st.fixed_dictionaries(
 )
 PAYLOADS = (ANSWERS | NEARLY | JSON).map(lambda value: json.dumps(value).encode()) | st.binary()
 ALLOWED = (AnswerError, StreamFaultError)
-FUZZ = settings(deadline=None, max_examples=150, suppress_health_check=list(HealthCheck))
 
 
 @FUZZ
