@@ -36,9 +36,11 @@ from tresor_gateway.guardrails.errors import (
     BlockedError,
     GuardrailError,
     GuardrailTimeoutError,
+    TooManyCandidatesError,
 )
-from tresor_gateway.guardrails.output import OutputSchema, SchemaError
+from tresor_gateway.guardrails.output import OutputSchema
 from tresor_gateway.guardrails.pipeline import Guard, Part, Pipeline
+from tresor_gateway.guardrails.schema_cost import SchemaError
 from tresor_gateway.http.exchange import Exchange
 from tresor_gateway.identity.authenticator import Authenticator, Identity, KeysNeededError
 from tresor_gateway.metrics.gateway import GatewayMetrics
@@ -233,6 +235,9 @@ class Gateway:
         except ApiError as error:
             # Another call may have taken over meanwhile.
             (exchange.context or call).refuse(error)
+        except RecursionError:
+            error = errors.bad_request("The body is nested too deeply.")
+            (exchange.context or call).refuse(error)
         except Exception:
             log.exception("request %s", exchange.request_id.decode())
             (exchange.context or call).refuse(errors.internal())
@@ -265,7 +270,10 @@ class Gateway:
         call = _in_dialect(call, endpoint, parsed, asked)
         prepared.usage_wanted = prepared.usage_wanted or endpoint.translated
         guard = call.guard = self._pipeline.guard(identity.cache_salt.encode())
+        # What is put back into an answer must obey the client's schema, not the masked one.
+        given = wanted_schema(parsed)
         self._judge(guard, parsed)
+        schema = given if self._config.guardrails.restore else wanted_schema(parsed)
 
         def forward(receiver: Receiver) -> Forward:
             return Forward(
@@ -297,7 +305,7 @@ class Gateway:
         order = replicas()
         if not order:
             raise self._queue_full(model)
-        start(self._receiver(call, guard, parsed, start), order)
+        start(self._receiver(call, guard, parsed, schema, start), order)
 
     def _admit_use(self, call: Call, identity: Identity, prepared: request.Prepared) -> None:
         """Count the request against the limits of its subject's groups."""
@@ -384,6 +392,8 @@ class Gateway:
             masked = guard.incoming(parts)
         except BlockedError as error:
             raise errors.content_blocked(categories(str(error))) from error
+        except TooManyCandidatesError as error:
+            raise errors.prompt_too_dense() from error
         except GuardrailError as error:
             log.warning("request: %s", error)
             raise errors.guardrail_failed(late=isinstance(error, GuardrailTimeoutError)) from error
@@ -398,12 +408,12 @@ class Gateway:
         call: Call,
         guard: Guard,
         parsed: request.Request,
+        schema: dict[str, Any] | None,
         start: Callable[[Receiver], None],
     ) -> Receiver:
         """Who reads the answer: the call itself when there is nothing to look for in it."""
         chat = isinstance(parsed, ChatRequest)
         contract: Contract | None = None
-        schema = wanted_schema(parsed)
         settings = self._config.guardrails
         action = settings.response.output_schema
         if schema is not None and action != "allow":

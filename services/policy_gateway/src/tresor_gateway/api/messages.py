@@ -19,6 +19,7 @@ from tresor_gateway.api.completions import (
     ToolCallText,
 )
 from tresor_gateway.api.parameters import (
+    CallId,
     ChatRequest,
     FunctionCall,
     FunctionDefinition,
@@ -54,8 +55,8 @@ class TextBlock(Strict, tag="text", tag_field="type"):
 class ToolUseBlock(Strict, tag="tool_use", tag_field="type"):
     """A tool call the model made earlier."""
 
-    id: str
-    name: str
+    id: CallId
+    name: FunctionName
     input: dict[str, Any]
     cache_control: CacheControl = UNSET
 
@@ -63,7 +64,7 @@ class ToolUseBlock(Strict, tag="tool_use", tag_field="type"):
 class ToolResultBlock(Strict, tag="tool_result", tag_field="type"):
     """What a tool answered."""
 
-    tool_use_id: str
+    tool_use_id: CallId
     content: str | list[TextBlock] | UnsetType = UNSET
     is_error: bool | UnsetType = UNSET
     cache_control: CacheControl = UNSET

@@ -13,6 +13,7 @@ from msgspec import UNSET, Meta, UnsetType
 from tresor_gateway.api.answers import Tokens, Usage
 from tresor_gateway.api.completions import ChatAnswer, FunctionText, Text, ToolCallText
 from tresor_gateway.api.parameters import (
+    CallId,
     ChatRequest,
     FunctionCall,
     FunctionDefinition,
@@ -48,8 +49,8 @@ class Item(Strict):
     type: Literal["message", "function_call", "function_call_output"] = "message"
     role: Literal["user", "assistant", "system", "developer"] | UnsetType = UNSET
     content: str | list[InputText] | UnsetType = UNSET
-    call_id: str | UnsetType = UNSET
-    name: str | UnsetType = UNSET
+    call_id: CallId | UnsetType = UNSET
+    name: FunctionName | UnsetType = UNSET
     arguments: str | UnsetType = UNSET
     output: str | UnsetType = UNSET
     id: str | UnsetType | None = UNSET
