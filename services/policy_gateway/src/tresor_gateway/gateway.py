@@ -236,8 +236,8 @@ class Gateway:
             # Another call may have taken over meanwhile.
             (exchange.context or call).refuse(error)
         except RecursionError:
-            error = errors.bad_request("The body is nested too deeply.")
-            (exchange.context or call).refuse(error)
+            nested = errors.bad_request("The body is nested too deeply.")
+            (exchange.context or call).refuse(nested)
         except Exception:
             log.exception("request %s", exchange.request_id.decode())
             (exchange.context or call).refuse(errors.internal())
