@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import ssl
 import time
 from collections.abc import Awaitable, Callable
@@ -12,12 +13,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 from joserfc import jwk, jwt
 
 from tresor_gateway import config
 from tresor_gateway.audit.verify import order, verify
 from tresor_gateway.process.worker import Worker
 
+# A few examples are enough to see that a property still holds; make fuzz-gateway tries many.
+FUZZ = hypothesis.settings(
+    deadline=None,
+    max_examples=int(os.environ.get("TRESOR_FUZZ_EXAMPLES", "25")),
+    suppress_health_check=list(hypothesis.HealthCheck),
+)
 ISSUER = "https://idp.example.com"
 AUDIENCE = "urn:example:gateway"
 CHAT_PATH = "/v1/chat/completions"
@@ -120,8 +128,26 @@ async def answer(writer: asyncio.StreamWriter, status: int, body: bytes, extra: 
     await writer.drain()
 
 
+def vectors(request: EngineRequest) -> dict[str, Any]:
+    """An embedding for each of the inputs."""
+    inputs = request.body["input"]
+    in_base64 = request.body.get("encoding_format") == "base64"
+    # The floats 0.25 and -1.5 in four bytes each.
+    vector = "AACAPgAAwL8=" if in_base64 else [0.25, -1.5]
+    count = 1 if isinstance(inputs, str) else len(inputs)
+    return {
+        "id": "e1",
+        "object": "list",
+        "created": 1,
+        "model": "served",
+        "data": [{"object": "embedding", "index": i, "embedding": vector} for i in range(count)],
+        "usage": {"prompt_tokens": 3, "total_tokens": 3},
+    }
+
+
 async def reply(request: EngineRequest, writer: asyncio.StreamWriter) -> None:
-    await answer(writer, 200, json.dumps(completion()).encode())
+    value = vectors(request) if request.target == "/v1/embeddings" else completion()
+    await answer(writer, 200, json.dumps(value).encode())
 
 
 def stream_head(writer: asyncio.StreamWriter) -> None:

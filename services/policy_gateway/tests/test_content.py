@@ -164,7 +164,9 @@ async def test_embeddings_are_kept_without_their_numbers(
     make_site: MakeSite, engines: list[Engine], tmp_path: Path
 ) -> None:
     async def embeds(request: EngineRequest, writer: asyncio.StreamWriter) -> None:
-        await answer(writer, 200, b'{"data":[{"embedding":[0.5]}],"usage":{"prompt_tokens":1}}')
+        vector = b'{"object":"embedding","index":0,"embedding":[0.5]}'
+        whole = b'{"object":"list","model":"m","data":[%b],"usage":{"prompt_tokens":1}}' % vector
+        await answer(writer, 200, whole)
 
     engines[0].script = embeds
     site = await make_site(

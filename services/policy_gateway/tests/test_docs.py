@@ -44,6 +44,7 @@ def test_every_reason_is_documented() -> None:
         errors.content_blocked("x"),
         errors.answer_blocked("x"),
         errors.prompt_too_long(1),
+        errors.prompt_too_dense(),
         errors.output_schema("x"),
         errors.queue_full(1),
         errors.context_limit(1),

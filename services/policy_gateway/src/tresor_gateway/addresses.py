@@ -15,6 +15,8 @@ def split_address(value: str) -> tuple[str, int]:
     host = host.removeprefix("[").removesuffix("]")
     if not ipaddress.ip_address(host).is_loopback:
         raise ValueError(f"{host} is not a loopback address")
+    if not (port.isascii() and port.isdigit()):
+        raise ValueError(f"{port!r} is not a port")
     number = int(port)
     if not 0 <= number < 65536:
         raise ValueError(f"{number} is not a port")

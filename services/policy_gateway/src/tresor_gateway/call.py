@@ -37,6 +37,7 @@ def _nothing() -> None:
 
 _SLOTS: Final = (
     "_gateway",
+    "_in_work",
     "_recorded",
     "_streaming",
     "auth_pending",
@@ -65,6 +66,7 @@ class Call:
 
     def __init__(self, gateway: Gateway, exchange: Exchange) -> None:
         self._gateway = gateway
+        self._in_work = False
         self._recorded = False
         self._streaming = False
         self.exchange = exchange
@@ -83,7 +85,14 @@ class Call:
         self.end_mark = DONE
         self.ticket: Ticket | None = None
         self.auth_pending = False
-        gateway.metrics.in_flight += 1
+
+    def begin(self) -> None:
+        """The request is whole: from now on it counts as work, until it is over.
+
+        One that is still being sent does not: slow senders would keep the others out.
+        """
+        self._in_work = True
+        self._gateway.metrics.in_flight += 1
 
     def take_over(self, call: Call) -> None:
         """Become the one that answers for the request of ``call``."""
@@ -194,7 +203,9 @@ class Call:
             self.forward.cancel()
         if self.session is not None:
             self.session.cancel()
-        self._record("allow", "client_closed", CLIENT_CLOSED, self.exchange.sent_bytes, _nothing)
+        # Whose token was still being looked at has not been allowed anything.
+        decision: Verdict = "allow" if self.identity is not None else "deny"
+        self._record(decision, "client_closed", CLIENT_CLOSED, self.exchange.sent_bytes, _nothing)
 
     # --- the record -----------------------------------------------------------------------------
 
@@ -322,6 +333,7 @@ class Call:
             metrics.tokens.add(model, "completion", amount=tokens.completion)
 
     def _finished(self) -> None:
-        if not self._recorded:
-            self._recorded = True
+        self._recorded = True
+        if self._in_work:
+            self._in_work = False
             self._gateway.metrics.in_flight -= 1

@@ -8,10 +8,9 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 import msgspec
-import yaml
 
 from tresor_gateway import config_people, config_sections
 from tresor_gateway import config_schema as schema
@@ -19,6 +18,7 @@ from tresor_gateway.access import TASK_OF_ENDPOINT
 from tresor_gateway.addresses import is_loopback_host, split_address
 from tresor_gateway.content import policy as content_policy
 from tresor_gateway.errors import ConfigError
+from tresor_gateway.yaml_file import read_yaml
 
 MAX_CONFIG_BYTES = 4 << 20
 CREDENTIAL_PREFIX = "credential:"
@@ -45,10 +45,7 @@ def load(path: Path) -> schema.Config:
 
 def parse(text: str, source: str) -> schema.Config:
     """Convert the text of a configuration; ``source`` names it in messages."""
-    try:
-        data = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{source}: is not YAML: {str(error).replace(chr(10), ' ')}") from error
+    data = read_yaml(text, source)
     if not isinstance(data, dict):
         raise ConfigError(f"{source}: must be a mapping with the keys {_known(schema.Config)}")
     try:
@@ -180,8 +177,8 @@ def _check_identity(config: schema.Config) -> Iterator[str]:
     if (jwks.url is None) == (jwks.file is None):
         yield "identity.jwks: set exactly one of url (https) and file"
     if jwks.url is not None:
-        parts = urlsplit(jwks.url)
-        if parts.scheme != "https" or not parts.hostname or parts.username:
+        parts = _split_url(jwks.url)
+        if parts is None or parts.scheme != "https" or not parts.hostname or parts.username:
             yield (
                 f"identity.jwks.url: value {jwks.url!r}: "
                 "write https://host[:port]/path without credentials"
@@ -200,6 +197,28 @@ def _check_identity(config: schema.Config) -> Iterator[str]:
         )
 
 
+def _split_url(value: str) -> SplitResult | None:
+    """The parts of a URL, or none when it is not one."""
+    try:
+        parts = urlsplit(value)
+        # Its number is looked at only here.
+        _ = parts.port
+    except ValueError:
+        return None
+    return parts
+
+
+def _is_engine_address(parts: SplitResult) -> bool:
+    return (
+        parts.scheme in ("http", "https")
+        and bool(parts.hostname)
+        and parts.port is not None
+        and parts.path in ("", "/", "/v1")
+        and not parts.query
+        and not parts.username
+    )
+
+
 def _check_models(config: schema.Config) -> Iterator[str]:
     taken: dict[str, str] = {}
     tls = False
@@ -211,15 +230,11 @@ def _check_models(config: schema.Config) -> Iterator[str]:
             taken[name] = where
         for number, replica in enumerate(model.replicas):
             key = f"{where}.replicas[{number}].url"
-            parts = urlsplit(replica.url)
-            try:
-                valid = bool(parts.hostname) and parts.port is not None
-            except ValueError:
-                valid = False
-            valid = valid and parts.path in ("", "/", "/v1") and not parts.query
-            if parts.scheme not in ("http", "https") or not valid or parts.username:
+            parts = _split_url(replica.url)
+            if parts is None or not _is_engine_address(parts):
                 yield f"{key}: value {replica.url!r}: write https://host:port"
-            elif parts.scheme == "http" and (
+                continue
+            if parts.scheme == "http" and (
                 config.listen.tcp is None or not is_loopback_host(parts.hostname or "")
             ):
                 yield (

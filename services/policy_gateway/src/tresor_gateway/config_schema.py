@@ -194,6 +194,7 @@ class Limits(Section, frozen=True, kw_only=True):
     max_choices: Annotated[int, Meta(ge=1, le=128)] = 4
     max_inputs: Annotated[int, Meta(ge=1, le=4096)] = 256
     max_connections: Count = 4096
+    max_buffered_bytes: Size = 256 << 20
     max_concurrent_requests: Count = 1024
     receive_seconds: Seconds = 30.0
     keepalive_seconds: Seconds = 75.0

@@ -7,7 +7,8 @@ from typing import Final, Protocol
 
 import msgspec
 
-from tresor_gateway.api import errors, messages, responses
+from tresor_gateway.api import embeddings, errors, messages, responses
+from tresor_gateway.api.answers import Usage
 from tresor_gateway.api.cleaning import AnswerError, decode
 from tresor_gateway.api.completions import ChatAnswer
 from tresor_gateway.api.parameters import RerankRequest
@@ -89,6 +90,25 @@ def responses_call(call: Call, model: str) -> Call:
     return TranslatedCall(call, responses.EventTranslator(model), responses.from_chat)
 
 
+class EmbeddingCall(Call):
+    """A call of ``/v1/embeddings``."""
+
+    __slots__ = ()
+
+    def __init__(self, call: Call) -> None:
+        """Take over from ``call``, which must not have answered yet."""
+        self.take_over(call)
+
+    def answer(self, body: bytes) -> None:
+        """The engine's vectors."""
+        try:
+            cleaned = embeddings.clean(body)
+        except AnswerError:
+            self.refuse(errors.upstream_failed())
+            return
+        super().answer(cleaned)
+
+
 class _Result(msgspec.Struct, gc=False):
     index: int
     relevance_score: float
@@ -98,7 +118,7 @@ class _Ranking(msgspec.Struct, gc=False):
     results: list[_Result]
     id: str = ""
     model: str = ""
-    usage: dict[str, int | None] = {}
+    usage: Usage | None = None
 
 
 class RerankCall(Call):

@@ -41,9 +41,11 @@ from tresor_gateway.guardrails.errors import (
     BlockedError,
     GuardrailError,
     GuardrailTimeoutError,
+    TooManyCandidatesError,
 )
-from tresor_gateway.guardrails.output import OutputSchema, SchemaError
+from tresor_gateway.guardrails.output import OutputSchema
 from tresor_gateway.guardrails.pipeline import Guard, Part, Pipeline
+from tresor_gateway.guardrails.schema_cost import SchemaError
 from tresor_gateway.http.exchange import Exchange
 from tresor_gateway.identity.authenticator import Authenticator, Identity, KeysNeededError
 from tresor_gateway.metrics.gateway import GatewayMetrics
@@ -138,6 +140,11 @@ class Gateway:
     def request_received(self, exchange: Exchange) -> None:
         """The body is here."""
         call: Call = exchange.context
+        if self._is_full:
+            # More requests than this were being sent when their heads were judged.
+            call.refuse(_busy())
+            return
+        call.begin()
         if call.auth_pending:
             task = self._loop.create_task(self._authenticate_late(call))
             self._tasks.add(task)
@@ -188,8 +195,8 @@ class Gateway:
             call.endpoint_name = asked.name
         else:
             call.endpoint_name = endpoint.name
-        if self.metrics.in_flight > self._config.limits.max_concurrent_requests:
-            raise errors.unavailable("overloaded", "The gateway is busy.", 2)
+        if self._is_full:
+            raise _busy()
         if endpoint.method == b"POST":
             _check_content(exchange.headers)
         try:
@@ -206,6 +213,10 @@ class Gateway:
         if not self._behind_proxy:
             return None
         return exchange.headers.get(CERTIFICATE_HEADER)
+
+    @property
+    def _is_full(self) -> bool:
+        return self.metrics.in_flight >= self._config.limits.max_concurrent_requests
 
     def _admit(self, call: Call, identity: Identity) -> None:
         call.identity = identity
@@ -238,6 +249,9 @@ class Gateway:
         except ApiError as error:
             # Another call may have taken over meanwhile.
             (exchange.context or call).refuse(error)
+        except RecursionError:
+            nested = errors.bad_request("The body is nested too deeply.")
+            (exchange.context or call).refuse(nested)
         except Exception:
             log.exception("request %s", exchange.request_id.decode())
             (exchange.context or call).refuse(errors.internal())
@@ -272,9 +286,12 @@ class Gateway:
         call = _in_dialect(call, endpoint, parsed, asked)
         prepared.usage_wanted = prepared.usage_wanted or endpoint.translated
         guard = call.guard = self._pipeline.guard(identity.cache_salt.encode())
+        # What is put back into an answer must obey the client's schema, not the masked one.
+        given = wanted_schema(parsed)
         self._judge(guard, parsed)
         if self._content is not None:
             call.keeper = self._content.watch(call, parsed, guard)
+        schema = given if self._config.guardrails.restore else wanted_schema(parsed)
 
         def forward(receiver: Receiver) -> Forward:
             return Forward(
@@ -309,7 +326,7 @@ class Gateway:
             raise self._queue_full(model)
         stage = self._classifiers
         session = None if stage is None else stage.session(call, parsed)
-        receiver = self._receiver(call, guard, parsed, start, session)
+        receiver = self._receiver(call, guard, parsed, schema, start, session=session)
         if stage is None or session is None:
             start(receiver, order)
             return
@@ -407,6 +424,8 @@ class Gateway:
             masked = guard.incoming(parts)
         except BlockedError as error:
             raise errors.content_blocked(categories(str(error))) from error
+        except TooManyCandidatesError as error:
+            raise errors.prompt_too_dense() from error
         except GuardrailError as error:
             log.warning("request: %s", error)
             raise errors.guardrail_failed(late=isinstance(error, GuardrailTimeoutError)) from error
@@ -421,13 +440,14 @@ class Gateway:
         call: Call,
         guard: Guard,
         parsed: request.Request,
+        schema: dict[str, Any] | None,
         start: Callable[[Receiver], None],
+        *,
         session: Session | None,
     ) -> Receiver:
         """Who reads the answer: the call itself when there is nothing to look for in it."""
         chat = isinstance(parsed, ChatRequest)
         contract: Contract | None = None
-        schema = wanted_schema(parsed)
         settings = self._config.guardrails
         action = settings.response.output_schema
         if schema is not None and action != "allow":
@@ -467,6 +487,8 @@ def _in_dialect(call: Call, endpoint: Endpoint, parsed: request.Request, model: 
         return dialect.responses_call(call, model)
     if isinstance(parsed, RerankRequest):
         return dialect.RerankCall(call, model, parsed)
+    if isinstance(parsed, EmbeddingRequest):
+        return dialect.EmbeddingCall(call)
     return call
 
 
@@ -476,6 +498,10 @@ def wanted_schema(parsed: request.Request) -> dict[str, Any] | None:
     if isinstance(form, ResponseFormat) and isinstance(form.json_schema, JsonSchema):
         return form.json_schema.schema
     return None
+
+
+def _busy() -> ApiError:
+    return errors.unavailable("overloaded", "The gateway is busy.", 2)
 
 
 def _check_content(headers: dict[bytes, bytes]) -> None:

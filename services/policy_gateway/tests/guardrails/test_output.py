@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tresor_gateway.guardrails.output import OutputSchema, SchemaError
+from tresor_gateway.guardrails.output import OutputSchema
+from tresor_gateway.guardrails.schema_cost import SchemaError
 
 SCHEMA = {
     "type": "object",

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Final
+from typing import Annotated, Final
 
 import msgspec
+from msgspec import UNSET, Meta, UnsetType
 
 from tresor_gateway.api import errors
 from tresor_gateway.api.errors import ApiError
@@ -16,12 +17,25 @@ _MESSAGE_LENGTH: Final = 1000
 _PASSED: Final = frozenset({400, 413, 422})
 
 
+# A count beyond this is garbage; it would not fit into the counters of limits either.
+TokenCount = Annotated[int, Meta(ge=0, le=1 << 40)]
+
+
+class TokenDetails(msgspec.Struct, gc=False):
+    """What some of the tokens of a count were."""
+
+    cached_tokens: TokenCount | UnsetType | None = UNSET
+    reasoning_tokens: TokenCount | UnsetType | None = UNSET
+
+
 class Usage(msgspec.Struct, gc=False):
     """Token counts of an answer."""
 
-    prompt_tokens: int = 0
-    completion_tokens: int | None = None
-    total_tokens: int | None = None
+    prompt_tokens: TokenCount = 0
+    completion_tokens: TokenCount | UnsetType | None = UNSET
+    total_tokens: TokenCount | UnsetType | None = UNSET
+    prompt_tokens_details: TokenDetails | UnsetType | None = UNSET
+    completion_tokens_details: TokenDetails | UnsetType | None = UNSET
 
 
 class Answer(msgspec.Struct, gc=False):
@@ -64,6 +78,11 @@ class Tokens:
     def of(cls, usage: Usage | None) -> Tokens | None:
         """From an engine's usage object."""
         return None if usage is None else cls(usage.prompt_tokens, usage.completion_tokens or 0)
+
+    @classmethod
+    def shown(cls, usage: object) -> Tokens:
+        """From what an answer shows as its usage; nothing counts as zero."""
+        return (cls.of(usage) if isinstance(usage, Usage) else None) or cls(0, 0)
 
 
 def models(names: Iterable[str]) -> bytes:

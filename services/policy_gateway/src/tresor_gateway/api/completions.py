@@ -7,6 +7,8 @@ from typing import Any, Final
 import msgspec
 from msgspec import UNSET, Struct, UnsetType
 
+from tresor_gateway.api.answers import Usage
+
 
 class FunctionText(Struct, gc=False):
     """A call of a function, whole or a piece of it."""
@@ -85,7 +87,7 @@ class _Envelope(Struct, kw_only=True, gc=False):
     object: str | UnsetType = UNSET
     created: int | UnsetType = UNSET
     model: str | UnsetType = UNSET
-    usage: dict[str, Any] | UnsetType | None = UNSET
+    usage: Usage | UnsetType | None = UNSET
     system_fingerprint: str | UnsetType | None = UNSET
     service_tier: str | UnsetType | None = UNSET
 

@@ -191,6 +191,17 @@ def prompt_too_long(limit: int) -> ApiError:
     )
 
 
+def prompt_too_dense() -> ApiError:
+    """413: more places in the texts that have to be looked at than can be."""
+    return ApiError(
+        413,
+        "prompt_too_dense",
+        "The request holds more numbers, addresses and the like than can be judged at once; "
+        "send it in parts.",
+        code="context_length_exceeded",
+    )
+
+
 def limit_reached(reason: str, retry_after: int) -> ApiError:
     """429: the subject has used up what its groups allow."""
     return ApiError(

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Final, Literal
 import msgspec
 from msgspec import UNSET, Meta, Raw, UnsetType
 
+from tresor_gateway.api.answers import Tokens, Usage
 from tresor_gateway.api.completions import (
     ChatAnswer,
     Choice,
@@ -18,6 +19,7 @@ from tresor_gateway.api.completions import (
     ToolCallText,
 )
 from tresor_gateway.api.parameters import (
+    CallId,
     ChatRequest,
     FunctionCall,
     FunctionDefinition,
@@ -53,8 +55,8 @@ class TextBlock(Strict, tag="text", tag_field="type"):
 class ToolUseBlock(Strict, tag="tool_use", tag_field="type"):
     """A tool call the model made earlier."""
 
-    id: str
-    name: str
+    id: CallId
+    name: FunctionName
     input: dict[str, Any]
     cache_control: CacheControl = UNSET
 
@@ -62,7 +64,7 @@ class ToolUseBlock(Strict, tag="tool_use", tag_field="type"):
 class ToolResultBlock(Strict, tag="tool_result", tag_field="type"):
     """What a tool answered."""
 
-    tool_use_id: str
+    tool_use_id: CallId
     content: str | list[TextBlock] | UnsetType = UNSET
     is_error: bool | UnsetType = UNSET
     cache_control: CacheControl = UNSET
@@ -247,11 +249,8 @@ def _identifier(answer: ChatAnswer) -> str:
 
 
 def _usage(answer: ChatAnswer) -> dict[str, int]:
-    usage = answer.usage if isinstance(answer.usage, dict) else {}
-    return {
-        "input_tokens": int(usage.get("prompt_tokens") or 0),
-        "output_tokens": int(usage.get("completion_tokens") or 0),
-    }
+    tokens = Tokens.shown(answer.usage)
+    return {"input_tokens": tokens.prompt, "output_tokens": tokens.completion}
 
 
 class EventTranslator:
@@ -272,7 +271,7 @@ class EventTranslator:
         if not self._begun:
             self._begun = True
             out.append(self._start(chunk))
-        if isinstance(chunk.usage, dict):
+        if isinstance(chunk.usage, Usage):
             self._usage = _usage(chunk)
         for choice in chunk.choices:
             if choice.index == 0:

@@ -15,7 +15,9 @@ Probability = Annotated[float, Meta(ge=0, le=1)]
 Stop = Annotated[str, Meta(max_length=512)]
 Stops = Stop | Annotated[list[Stop], Meta(max_length=4)] | None
 Seed = Annotated[int, Meta(ge=-(1 << 63), le=(1 << 63) - 1)]
-FunctionName = Annotated[str, Meta(min_length=1, max_length=128)]
+FunctionName = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_.:/-]{1,128}$")]
+# Ids of tool calls come from engines and other providers; a sentence for the model is none.
+CallId = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_.:|/=+-]{0,256}$")]
 
 
 class Strict(Struct, forbid_unknown_fields=True, kw_only=True, gc=False):
@@ -38,14 +40,14 @@ class TextPart(Strict):
 class FunctionCall(Strict):
     """A call the model made earlier in the conversation."""
 
-    name: str
+    name: FunctionName
     arguments: str
 
 
 class ToolCall(Strict):
     """A tool call the model made earlier in the conversation."""
 
-    id: str
+    id: CallId
     type: Literal["function"]
     function: FunctionCall
     index: int | UnsetType = UNSET
@@ -58,7 +60,7 @@ class Message(Strict):
     content: str | list[TextPart] | UnsetType | None = UNSET
     name: str | UnsetType | None = UNSET
     tool_calls: list[ToolCall] | UnsetType | None = UNSET
-    tool_call_id: str | UnsetType | None = UNSET
+    tool_call_id: CallId | UnsetType | None = UNSET
     refusal: str | UnsetType | None = UNSET
     reasoning: str | UnsetType | None = UNSET
     reasoning_content: str | UnsetType | None = UNSET

@@ -10,8 +10,10 @@ from typing import Annotated, Any, Final, Literal
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
+from tresor_gateway.api.answers import Tokens, Usage
 from tresor_gateway.api.completions import ChatAnswer, FunctionText, Text, ToolCallText
 from tresor_gateway.api.parameters import (
+    CallId,
     ChatRequest,
     FunctionCall,
     FunctionDefinition,
@@ -47,8 +49,8 @@ class Item(Strict):
     type: Literal["message", "function_call", "function_call_output"] = "message"
     role: Literal["user", "assistant", "system", "developer"] | UnsetType = UNSET
     content: str | list[InputText] | UnsetType = UNSET
-    call_id: str | UnsetType = UNSET
-    name: str | UnsetType = UNSET
+    call_id: CallId | UnsetType = UNSET
+    name: FunctionName | UnsetType = UNSET
     arguments: str | UnsetType = UNSET
     output: str | UnsetType = UNSET
     id: str | UnsetType | None = UNSET
@@ -222,7 +224,6 @@ def _call_item(number: int, call: ToolCallText, status: str) -> dict[str, Any]:
 def _response(
     answer: ChatAnswer, model: str, status: str, output: list[dict[str, Any]]
 ) -> dict[str, Any]:
-    usage = answer.usage if isinstance(answer.usage, dict) else None
     return {
         "id": f"resp_{answer.id}" if isinstance(answer.id, str) else "resp_0",
         "object": "response",
@@ -236,19 +237,18 @@ def _response(
         "tool_choice": "auto",
         "tools": [],
         "store": False,
-        "usage": None if usage is None else _usage(usage),
+        "usage": _usage(answer.usage) if isinstance(answer.usage, Usage) else None,
     }
 
 
-def _usage(usage: dict[str, Any]) -> dict[str, Any]:
-    prompt = int(usage.get("prompt_tokens") or 0)
-    completion = int(usage.get("completion_tokens") or 0)
+def _usage(usage: Usage) -> dict[str, Any]:
+    tokens = Tokens.shown(usage)
     return {
-        "input_tokens": prompt,
+        "input_tokens": tokens.prompt,
         "input_tokens_details": {"cached_tokens": 0},
-        "output_tokens": completion,
+        "output_tokens": tokens.completion,
         "output_tokens_details": {"reasoning_tokens": 0},
-        "total_tokens": prompt + completion,
+        "total_tokens": tokens.prompt + tokens.completion,
     }
 
 
@@ -272,7 +272,7 @@ class EventTranslator:
             response = _response(chunk, self.model, "in_progress", [])
             out.append(self._event("response.created", {"response": response}))
             out.append(self._event("response.in_progress", {"response": response}))
-        if self._last is None or chunk.choices or isinstance(chunk.usage, dict):
+        if self._last is None or chunk.choices or isinstance(chunk.usage, Usage):
             self._last = chunk
         for choice in chunk.choices:
             if choice.index != 0:

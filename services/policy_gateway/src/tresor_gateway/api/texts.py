@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final
 
+from tresor_gateway.api import errors
 from tresor_gateway.api.parameters import (
     ChatRequest,
     CompletionRequest,
     EmbeddingRequest,
     JsonSchema,
     Message,
+    NamedTool,
     RerankRequest,
     ResponseFormat,
     TextPart,
@@ -20,6 +22,20 @@ from tresor_gateway.api.parameters import (
 Request = ChatRequest | CompletionRequest | EmbeddingRequest | RerankRequest
 # Gets a text and whether it may hold an injection; returns what stands there instead.
 Change = Callable[[str, bool], str]
+# Names that every schema has, and the values they usually have; nothing is hidden in them.
+_KEYWORDS: Final = frozenset(
+    {
+        *("$defs", "$ref", "$schema", "additionalProperties", "allOf", "anyOf", "array", "boolean"),
+        *("const", "default", "definitions", "description", "enum", "examples", "format"),
+        *("integer", "items", "maxItems", "maxLength", "maximum", "minItems", "minLength"),
+        *("minimum", "null", "number", "object", "oneOf", "pattern", "properties", "required"),
+        *("string", "title", "type", "uniqueItems"),
+    }
+)
+# No rule and no value reaches across this, and no name has it.
+_BETWEEN: Final = "\n" * 8
+_MAX_NAMES: Final = 10_000
+_MAX_DEPTH: Final = 64
 # What these roles say is the application's instruction, not an attack on it.
 _TRUSTED_ROLES: Final = frozenset({"system", "developer"})
 
@@ -41,9 +57,13 @@ def change_texts(request: Request, change: Change) -> None:
         if isinstance(request.tools, list):
             for tool in request.tools:
                 _change_tool(tool, change)
+        if isinstance(request.tool_choice, NamedTool):
+            named = request.tool_choice.function
+            named.name = change(named.name, True)
         form = request.response_format
         if isinstance(form, ResponseFormat) and isinstance(form.json_schema, JsonSchema):
             schema = form.json_schema
+            schema.name = change(schema.name, True)
             schema.schema = _change_values(schema.schema, change)
             if isinstance(schema.description, str):
                 schema.description = change(schema.description, True)
@@ -76,11 +96,13 @@ def _change_message(message: Message, change: Change) -> None:
         message.reasoning_content = change(message.reasoning_content, screened)
     if isinstance(message.tool_calls, list):
         for call in message.tool_calls:
+            call.function.name = change(call.function.name, screened)
             call.function.arguments = change(call.function.arguments, screened)
 
 
 def _change_tool(tool: Tool, change: Change) -> None:
     function = tool.function
+    function.name = change(function.name, True)
     if isinstance(function.description, str):
         function.description = change(function.description, True)
     if isinstance(function.parameters, dict):
@@ -88,11 +110,44 @@ def _change_tool(tool: Tool, change: Change) -> None:
 
 
 def _change_values(value: Any, change: Change) -> Any:  # noqa: ANN401 - JSON
-    """The texts anywhere in a JSON value; the names of its members stay."""
-    if isinstance(value, str):
-        return change(value, True)
+    """The texts anywhere in a JSON value, the names of its members among them."""
+    names: list[str] = []
+    _collect_names(value, names, _MAX_DEPTH)
+    wanted = [name for name in dict.fromkeys(names) if name not in _KEYWORDS]
+    # All names as one text: a model reads them too, and one scan is cheaper than hundreds.
+    text = _BETWEEN.join(wanted)
+    changed = change(text, True) if wanted else text
+    renamed: dict[str, str] = {}
+    if changed != text:
+        new = changed.split(_BETWEEN)
+        if len(new) != len(wanted) or len(set(new)) != len(new):
+            raise errors.bad_request("Names of members in a JSON schema cannot be judged.")
+        renamed = dict(zip(wanted, new, strict=True))
+    return _change_nodes(value, change, renamed)
+
+
+def _collect_names(value: Any, names: list[str], depth: int) -> None:  # noqa: ANN401 - JSON
     if isinstance(value, dict):
-        return {name: _change_values(item, change) for name, item in value.items()}
+        names += value
+        value = value.values()
+    elif not isinstance(value, list):
+        return
+    if len(names) > _MAX_NAMES:
+        raise errors.bad_request(f"A JSON schema may have at most {_MAX_NAMES} members.")
+    if depth == 0:
+        raise errors.bad_request(f"A JSON schema may be nested {_MAX_DEPTH} levels at most.")
+    for item in value:
+        _collect_names(item, names, depth - 1)
+
+
+def _change_nodes(value: Any, change: Change, renamed: dict[str, str]) -> Any:  # noqa: ANN401 - JSON
+    if isinstance(value, str):
+        return value if value in _KEYWORDS else change(value, True)
+    if isinstance(value, dict):
+        return {
+            renamed.get(name, name): _change_nodes(item, change, renamed)
+            for name, item in value.items()
+        }
     if isinstance(value, list):
-        return [_change_values(item, change) for item in value]
+        return [_change_nodes(item, change, renamed) for item in value]
     return value

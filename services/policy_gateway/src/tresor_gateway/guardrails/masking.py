@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 from tresor_gateway.guardrails.findings import Span
@@ -21,7 +21,7 @@ class Placeholders:
         self._names: dict[tuple[str, str], str] = {}
         self._values: dict[str, str] = {}
         self._counts: dict[str, int] = {}
-        self._taken = [text for text in texts if "_" in text and "[" in text]
+        self._taken = {name for text in texts if "[" in text for name in _bracketed(text)}
 
     def __bool__(self) -> bool:
         """Whether there is anything to put back."""
@@ -37,7 +37,7 @@ class Placeholders:
         while True:
             count = self._counts[kind] = self._counts.get(kind, 0) + 1
             name = f"[{kind.upper()}_{count}]"
-            if not self._taken or not any(name in text for text in self._taken):
+            if name not in self._taken:
                 break
         self._names[key] = name
         # A quote or a line break would change the meaning of a tool call's arguments.
@@ -48,12 +48,9 @@ class Placeholders:
     def find(self, text: str) -> list[Span]:
         """Those of our placeholders in ``text`` that can be put back."""
         spans: list[Span] = []
-        start = text.find("[")
-        while start >= 0:
-            end = text.find("]", start + 1, start + MAX_LENGTH) + 1
-            if end > 0 and text[start:end] in self._values:
+        for start, end in _brackets(text):
+            if text[start:end] in self._values:
                 spans.append(Span(start, end, PLACEHOLDER))
-            start = text.find("[", max(end, start + 1))
         return spans
 
     def value(self, name: str) -> str:
@@ -66,3 +63,19 @@ class Placeholders:
         for name, value in sorted(self._values.items(), key=lambda item: -len(item[1])):
             text = text.replace(value, name)
         return text
+
+
+def _brackets(text: str) -> Iterator[tuple[int, int]]:
+    """Where something stands in brackets that is as short as a placeholder."""
+    start = text.find("[")
+    while start >= 0:
+        end = text.find("]", start + 1, start + MAX_LENGTH) + 1
+        # Of "[[NAME]" the second bracket begins the name.
+        again = text.find("[", start + 1, end or start + 1)
+        if again < 0 and end > 0:
+            yield start, end
+        start = again if again >= 0 else text.find("[", max(end, start + 1))
+
+
+def _bracketed(text: str) -> Iterator[str]:
+    return (text[start:end] for start, end in _brackets(text))

@@ -12,15 +12,13 @@ from typing import Any, Final
 import jsonschema_rs
 import msgspec
 
-from tresor_gateway.guardrails.errors import GuardrailError
+from tresor_gateway.guardrails.schema_cost import SchemaError, Weight, weigh
 
 _PROGRAM_BYTES: Final = 1 << 20
 _MAX_PROBLEM: Final = 300
+# Places of a schema times characters of an answer.
+_MAX_EXPLAINED: Final = 4_000_000
 _OPENERS: Final = "{["
-
-
-class SchemaError(GuardrailError):
-    """The schema itself cannot be used."""
 
 
 @dataclass(frozen=True)
@@ -40,8 +38,10 @@ class OutputSchema:
         """Compile.
 
         Raises:
-            SchemaError: malformed, refers to other documents, or a pattern needs backtracking.
+            SchemaError: malformed, too costly, refers to other documents, or a pattern needs
+                backtracking.
         """
+        self._weight: Weight = weigh(schema)
         options = jsonschema_rs.RegexOptions(
             size_limit=_PROGRAM_BYTES, dfa_size_limit=_PROGRAM_BYTES
         )
@@ -67,6 +67,11 @@ class OutputSchema:
             value = msgspec.json.decode(text)
         except (msgspec.DecodeError, RecursionError, UnicodeEncodeError):
             return "it is not JSON"
+        if self._validator.is_valid(value):
+            return ""
+        if self._weight.recursive or self._weight.places * len(text) > _MAX_EXPLAINED:
+            # Explaining costs as much for every place as a copy of the answer, and more.
+            return "it does not obey the schema"
         for error in self._validator.iter_errors(value):
             where = "/".join(str(step) for step in error.instance_path)
             return f"at '/{where}': {error.message}"[:_MAX_PROBLEM]

@@ -24,6 +24,7 @@ from tresor_gateway.guardrails.screening import Screen
 from tresor_gateway.guardrails.stream import StreamMasker
 
 _SHORT: Final = 1024
+_FEW: Final = 64
 _WORTH_KNOWING: Final = 64
 _MAX_KNOWN: Final = 4096
 
@@ -98,9 +99,13 @@ class Pipeline:
         length = 0
         for part in parts:
             length += len(part.text)
-        deadline = self._clock() + self.policy.deadline_seconds if length > _SHORT else None
+        timed = length > _SHORT or len(parts) > _FEW
+        deadline = self._clock() + self.policy.deadline_seconds if timed else None
         spans: list[list[Span]] = []
         for part in parts:
+            if not part.text:
+                spans.append([])
+                continue
             own = screen if part.screened else None
             if tenant and len(part.text) >= _WORTH_KNOWING:
                 found = self._known_or_new(inspector, part.text, deadline, own, tenant)

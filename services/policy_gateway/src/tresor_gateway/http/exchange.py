@@ -83,6 +83,9 @@ class Exchange:
         head = self._head(connection, status, headers, content_type if body else b"")
         if status != HTTPStatus.NO_CONTENT:
             head += b"Content-Length: %d\r\n" % len(body)
+        if self.method == b"HEAD":
+            # Its answer ends with the head; a body would be read as the next answer.
+            body = b""
         self.sent_bytes += len(body)
         connection.write(head + b"\r\n" + body)
         self._finish(connection)

@@ -60,6 +60,7 @@ class ServerLimits:
     header_bytes: int
     body_bytes: int
     connections: int
+    buffered_bytes: int
     receive_seconds: float
     keepalive_seconds: float
 
@@ -75,6 +76,8 @@ class HttpServer:
         self.limits = limits
         self.connections: set[ServerConnection] = set()
         self.draining = False
+        # Bodies that are being received or answered, of all connections.
+        self.buffered_bytes = 0
         self.refused_connections = 0
         self._empty: asyncio.Event = asyncio.Event()
 
@@ -124,11 +127,13 @@ class ServerConnection:
         self._lingering = False
         self._ignored_bytes = 0
         self._header_bytes = 0
-        self._raw_head_bytes = 0
+        self._wire_bytes = 0
+        self._unread_bytes = 0
         self._in_head = True
         self._content_length: int | None = None
         self._has_body = False
         self._body_size = 0
+        self._buffered = 0
         self._body: list[bytes] = []
         self._keep_alive = True
         self._fault: ApiError | None = None
@@ -155,6 +160,7 @@ class ServerConnection:
         self._deadline.close()
         self._transport = None
         exchange, self._exchange = self._exchange, None
+        self._forget_body()
         if exchange is not None:
             exchange.detach()
             if self._in_flight:
@@ -174,6 +180,8 @@ class ServerConnection:
     def resume_writing(self) -> None:
         """The client has caught up."""
         self.write_paused = False
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.resume_reading()
         if self._exchange is not None:
             self._exchange.on_resume()
 
@@ -190,11 +198,8 @@ class ServerConnection:
             return
         if self._fault is not None:
             self._refuse(self._fault)
-        elif self._exchange is not None and self._in_head:
-            # llhttp keeps an unfinished header to itself: count what it swallowed.
-            self._raw_head_bytes += len(data)
-            if self._raw_head_bytes > self._limits.header_bytes:
-                self._refuse(errors.headers_too_large(self._limits.header_bytes))
+        elif self._exchange is not None and not self._in_flight:
+            self._count_wire(len(data))
 
     # --- parser callbacks (must not raise) ----------------------------------------------------
 
@@ -205,7 +210,7 @@ class ServerConnection:
             self.close_after_answer = True
             return
         self._exchange = Exchange(self)
-        self._header_bytes = self._raw_head_bytes = self._ignored_bytes = self._body_size = 0
+        self._header_bytes = self._wire_bytes = self._ignored_bytes = self._body_size = 0
         self._in_head = True
         self._content_length = None
         self._body = []
@@ -266,9 +271,16 @@ class ServerConnection:
             return
         self._body_size += len(data)
         if self._body_size > self._limits.body_bytes:
-            self._body = []
+            self._forget_body()
             self._fault = errors.too_large(self._limits.body_bytes)
         elif exchange.refusal is None:
+            self._server.buffered_bytes += len(data)
+            if self._server.buffered_bytes > self._limits.buffered_bytes:
+                self._server.buffered_bytes -= len(data)
+                self._forget_body()
+                self._fault = errors.unavailable("overloaded", "The gateway is busy.", 2)
+                return
+            self._buffered += len(data)
             self._body.append(data)
 
     def on_message_complete(self) -> None:
@@ -302,14 +314,18 @@ class ServerConnection:
     def answered(self) -> None:
         """The exchange is finished: wait for the next request, or end."""
         self._exchange = None
+        self._forget_body()
         complete, self._in_flight = self._in_flight, False
         if self._transport is None:
             return
         if not self.last_answer:
             self._ignored_bytes = 0
             self._deadline.set(self._limits.keepalive_seconds)
+            self._watch_reader(self._transport)
         elif complete and not self._ignored_bytes:
             self._transport.close()
+            self._deadline.set(self._limits.keepalive_seconds)
+            self._watch_reader(self._transport)
         else:
             self._linger()
 
@@ -324,6 +340,29 @@ class ServerConnection:
             self._transport.abort()
 
     # --- inner ------------------------------------------------------------------------------------
+
+    def _watch_reader(self, transport: asyncio.Transport) -> None:
+        """Somebody who does not read answers may not ask for more of them."""
+        self._unread_bytes = transport.get_write_buffer_size()
+        if self.write_paused and not transport.is_closing():
+            transport.pause_reading()
+
+    def _forget_body(self) -> None:
+        """What was kept of a body is given back."""
+        self._server.buffered_bytes -= self._buffered
+        self._buffered = 0
+        self._body = []
+
+    def _count_wire(self, size: int) -> None:
+        """Bound what the parser swallows without telling: llhttp keeps an unfinished header to
+        itself, and sizes and extensions of chunks are no part of a body."""
+        self._wire_bytes += size
+        limits = self._limits
+        if self._in_head:
+            if self._wire_bytes > limits.header_bytes:
+                self._refuse(errors.headers_too_large(limits.header_bytes))
+        elif self._wire_bytes > 2 * limits.body_bytes + limits.header_bytes:
+            self._refuse(errors.too_large(limits.body_bytes))
 
     def _count_header(self, size: int) -> None:
         self._header_bytes += size
@@ -359,7 +398,7 @@ class ServerConnection:
         self._exchange = exchange
         self.close_after_answer = True
         self._fault = None
-        self._body = []
+        self._forget_body()
         self._ignored_bytes = 1
         self._deadline.clear()
         self._lingering = True
@@ -379,11 +418,19 @@ class ServerConnection:
             self._transport.write_eof()
 
     def _late(self) -> None:
-        if self._transport is None:
+        transport = self._transport
+        if transport is None:
             return
+        unread = transport.get_write_buffer_size()
         if self._lingering:
-            self._transport.abort()
+            transport.abort()
         elif self._exchange is not None:
             self._refuse(errors.too_slow())
+        elif 0 < unread < self._unread_bytes:
+            # An answer on its way to a slow reader.
+            self._unread_bytes = unread
+            self._deadline.set(self._limits.keepalive_seconds)
+        elif unread:
+            transport.abort()
         else:
-            self._transport.close()
+            transport.close()

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from typing import Any, Final
 
 import msgspec
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from joserfc import jwk
-from joserfc.errors import JoseError
 
 from tresor_gateway.errors import KeysError
 
+log = logging.getLogger(__name__)
 MAX_JWKS_BYTES: Final = 256 << 10
 MAX_KEYS: Final = 64
 MIN_RSA_BITS: Final = 2048
@@ -69,7 +70,7 @@ def parse(data: bytes) -> KeySet:
         raise KeysError(f"JWKS is larger than {MAX_JWKS_BYTES} bytes")
     try:
         document = msgspec.json.decode(data)
-    except (msgspec.DecodeError, RecursionError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise KeysError("JWKS is not JSON") from error
     items = document.get("keys") if isinstance(document, dict) else None
     if not isinstance(items, list) or len(items) > MAX_KEYS:
@@ -83,7 +84,9 @@ def parse(data: bytes) -> KeySet:
 def _signing_key(item: Any) -> SigningKey | None:  # noqa: ANN401 - foreign JSON
     if not isinstance(item, dict) or item.get("kty") not in ("RSA", "EC", "OKP"):
         return None
-    if item.get("use", "sig") != "sig" or "verify" not in item.get("key_ops", ["verify"]):
+    operations = item.get("key_ops", ["verify"])
+    verifies = isinstance(operations, list) and "verify" in operations
+    if item.get("use", "sig") != "sig" or not verifies:
         return None
     kid, algorithm = item.get("kid"), item.get("alg")
     if not isinstance(kid, (str, type(None))) or not isinstance(algorithm, (str, type(None))):
@@ -96,6 +99,8 @@ def _signing_key(item: Any) -> SigningKey | None:  # noqa: ANN401 - foreign JSON
         if isinstance(raw, RSAPublicKey) and raw.key_size < MIN_RSA_BITS:
             return None
         thumbprint = key.thumbprint()
-    except (JoseError, ValueError, TypeError, KeyError):
+    except Exception:
+        # Whatever a library stumbles over in one key must not cost us the others.
+        log.warning("JWKS: a key that cannot be used is left out (kid %.64r)", kid, exc_info=True)
         return None
     return SigningKey(kid, algorithm, key, str(item["kty"]), public.get("crv"), thumbprint)

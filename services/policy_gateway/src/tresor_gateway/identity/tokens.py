@@ -109,7 +109,7 @@ def signed_claims(
     try:
         registry = JWSRegistry(algorithms=[header.alg])
         signed = jws.deserialize_compact(token, key.key, registry=registry)
-    except (JoseError, ValueError) as error:
+    except (JoseError, ValueError, TypeError, RecursionError) as error:
         raise TokenRefusedError(
             "token_signature", "The access token's signature is wrong."
         ) from error

@@ -137,6 +137,7 @@ class Portal:
                 header_bytes=_HEADER_BYTES,
                 body_bytes=_BODY_BYTES,
                 connections=_CONNECTIONS,
+                buffered_bytes=_CONNECTIONS * _BODY_BYTES,
                 receive_seconds=limits.receive_seconds,
                 keepalive_seconds=limits.keepalive_seconds,
             ),

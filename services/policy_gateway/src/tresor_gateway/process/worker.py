@@ -81,6 +81,7 @@ class Worker:
                 header_bytes=limits.max_header_bytes,
                 body_bytes=limits.max_body_bytes,
                 connections=limits.max_connections,
+                buffered_bytes=limits.max_buffered_bytes,
                 receive_seconds=limits.receive_seconds,
                 keepalive_seconds=limits.keepalive_seconds,
             ),

@@ -174,8 +174,12 @@ class Forward:
         self._connecting = None
         if self._over:
             connection.close()
-        else:
+            return
+        receiver = self._receiver
+        try:
             self._send(connection, replica)
+        except Exception as error:
+            self._broken(error, receiver)
 
     def _send(self, connection: EngineConnection, replica: Replica) -> None:
         body = self._body(replica.served_name)
@@ -213,7 +217,11 @@ class Forward:
         if self._over:
             return
         if self._events is not None and self._status == 200 and self._event_stream:
-            self._stream_data(data, self._events)
+            receiver = self._receiver
+            try:
+                self._stream_data(data, self._events)
+            except Exception as error:
+                self._broken(error, receiver)
             return
         self._size += len(data)
         limit = self._settings.max_response_bytes if self._status == 200 else _MAX_ERROR_BYTES
@@ -226,12 +234,16 @@ class Forward:
         """The engine's answer is complete."""
         if self._over:
             return
-        if self._status != 200:
-            self._error_answer()
-        elif self._stream:
-            self._end_of_stream()
-        else:
-            self._end_of_answer()
+        receiver = self._receiver
+        try:
+            if self._status != 200:
+                self._error_answer()
+            elif self._stream:
+                self._end_of_stream()
+            else:
+                self._end_of_answer()
+        except Exception as error:
+            self._broken(error, receiver)
 
     def failed(self, problem: str) -> None:
         """The connection ended early."""
@@ -322,6 +334,18 @@ class Forward:
             return
         self._last_error = errors.upstream_failed()
         self._next()
+
+    def _broken(self, error: Exception, receiver: Receiver | None) -> None:
+        """Our own mistake: nobody waits for ever because of it."""
+        log.error("request %s", self._request_id.decode(), exc_info=error)
+        self._close()
+        self._last_report()
+        if receiver is None:
+            return
+        if self.started_stream:
+            receiver.stream_cut(errors.internal())
+        else:
+            receiver.refused(errors.internal())
 
     def _late(self) -> None:
         if self._over:

@@ -132,7 +132,11 @@ class UsageTable:
         """The request is over and took ``used`` tokens."""
         now = self._wall()
         with self._locked():
-            offset = self._find(ticket.key, now)
+            try:
+                offset = self._find(ticket.key, now)
+            except UsageFullError:
+                # Its slot was given to somebody else meanwhile: nothing is left to correct.
+                return
             use = self._read(offset, now)
             if use.minute == ticket.minute:
                 use.tokens = max(0, use.tokens - ticket.tokens + used)
