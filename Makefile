@@ -5,7 +5,7 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export PYTHONPATH := $(CURDIR)/molecule:$(CURDIR)/python_plugins/module_utils
 LAB := molecule/lab/labctl
 MYPY_TARGETS := bundle/builder python_plugins/module_utils/tresor molecule/lab molecule/stages \
-	services/policy_gateway/src/tresor_gateway services/policy_gateway/bench services/host_exporter/src/tresor_exporter \
+	services/policy_gateway/src/tresor_gateway services/policy_gateway/bench services/policy_gateway/hatch_build.py services/host_exporter/src/tresor_exporter \
 	services/vector/src/tresor_vector services/cli/src/tresor_cli docs/tools \
 	services/siem_reader/src/tresor_siem services/gpu_watcher/src/tresor_gpu_watcher
 
@@ -27,7 +27,7 @@ setup: .venv/.locked  ## install the Debian packages and the locked Python envir
 demo: need-root setup  ## boot a site, build and import the bundle, converge, verify, ask the model; the site stays up
 	python -m stages demo
 
-test: need-root check test-lab  ## everything: lint, unit tests, and the lab from create to destroy
+test: need-root check bench-floors test-lab  ## everything: lint, unit tests, and the lab from create to destroy
 
 test-lab: need-root setup  ## the full lab run through molecule
 	@mkdir -p build; : > build/stages.log
@@ -86,6 +86,9 @@ unit: setup
 
 bench-gateway: setup  ## the policy gateway beside plain NGINX, some minutes; ARGS=--vs-litellm adds LiteLLM
 	python -m services.policy_gateway.bench $(ARGS)
+
+bench-floors: setup  ## the same, short: fails when a floor of CPU, leaks, memory or records is broken
+	python -m services.policy_gateway.bench --rounds 2 --seconds 2 --short
 
 lab-status: setup  ## hosts of this checkout's lab
 	$(LAB) status

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 import sys
+import sysconfig
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,8 @@ from bundle.builder.lock import LockedFile
 from bundle.builder.results import Results
 from bundle.builder.wheels import wheel_entry
 
+# The hook of a project that compiles some of its modules.
+COMPILING = "hatch_build.py"
 _SKIP = {"tests", "__pycache__", "dist", "build", ".venv"}
 
 
@@ -50,6 +53,17 @@ def tree_files(project: Path) -> list[Path]:
     )
 
 
+def _compilers() -> str:
+    """What compiled modules depend on besides their sources."""
+    try:
+        compiler = run(["cc", "--version"], what="ask the C compiler for its version")
+    except BuilderError:
+        # The wheel will be a plain one.
+        compiler = "none"
+    translator = importlib.metadata.version("mypy")
+    return f"{sysconfig.get_config_var('EXT_SUFFIX')} {translator} {compiler}"
+
+
 def build_wheel(project: Path, epoch: int, store: BlobStore) -> LockedFile:
     """Build the wheel of ``project`` with hatchling, or take the one of an unchanged tree.
 
@@ -63,6 +77,8 @@ def build_wheel(project: Path, epoch: int, store: BlobStore) -> LockedFile:
     """
     digest = hashlib.sha256()
     digest.update(f"{importlib.metadata.version('hatchling')} {epoch}".encode())
+    if (project / COMPILING).exists():
+        digest.update(_compilers().encode())
     for path in tree_files(project):
         digest.update(f"\0{path.relative_to(project)}\0".encode())
         digest.update(hashlib.sha256(path.read_bytes()).digest())

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 import subprocess
 import sys
 import time
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -18,7 +20,8 @@ from services.policy_gateway.bench.script import MODEL
 
 ISSUER: Final = "https://idp.example.com"
 AUDIENCE: Final = "urn:example:gateway"
-SOURCE: Final = Path(__file__).parents[1] / "src"
+PROJECT: Final = Path(__file__).parents[1]
+SOURCE: Final = PROJECT / "src"
 _TOKEN_SECONDS: Final = 3600
 LITELLM: Final = "litellm[proxy]==1.109.1"
 
@@ -33,8 +36,42 @@ class Peer:
     token: str = "none"  # noqa: S105 - a placeholder for peers that check nothing
 
 
-def gateway(folder: Path, port: int, admin: int, engine: int, core: int | None) -> Peer:
-    """The gateway with all policies on, one worker, stand-alone."""
+def wheel(folder: Path) -> Path:
+    """The gateway as it is shipped: its wheel, unpacked; built when the sources have changed.
+
+    Raises:
+        RuntimeError: it cannot be built.
+    """
+    digest = hashlib.sha256(sys.version.encode())
+    for path in sorted([*PROJECT.glob("*.*"), *SOURCE.rglob("*.*")]):
+        if path.is_file() and path.suffix != ".pyc":
+            digest.update(f"\0{path.relative_to(PROJECT)}\0".encode() + path.read_bytes())
+    home = folder / f"wheel-{digest.hexdigest()[:16]}"
+    if not home.exists():
+        for old in folder.glob("wheel-*"):
+            shutil.rmtree(old)
+        made = folder / "wheel-new"
+        build = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(made)]
+        done = subprocess.run(build, cwd=PROJECT, capture_output=True, text=True, check=False)
+        if done.returncode != 0:
+            raise RuntimeError(f"the gateway's wheel cannot be built:\n{done.stderr[-2000:]}")
+        [file] = made.glob("*.whl")
+        with zipfile.ZipFile(file) as archive:
+            archive.extractall(made)
+        file.unlink()
+        made.rename(home)
+    return home
+
+
+def gateway(  # noqa: PLR0917 - what a peer consists of
+    folder: Path,
+    port: int,
+    admin: int,
+    engine: int,
+    core: int | None,
+    source: Path = SOURCE,
+) -> Peer:
+    """The gateway with all policies on, one worker, stand-alone; its package is in ``source``."""
     key = jwk.generate_key("RSA", 2048, {"kid": "bench", "use": "sig", "alg": "RS256"})
     jwks = folder / "jwks.json"
     jwks.write_text(json.dumps({"keys": [key.as_dict(private=False)]}), encoding="utf-8")
@@ -55,7 +92,7 @@ def gateway(folder: Path, port: int, admin: int, engine: int, core: int | None) 
     path = folder / "gateway.yml"
     path.write_text(json.dumps(config), encoding="utf-8")
     command = [sys.executable, "-m", "tresor_gateway", "--config", str(path)]
-    process = Running(command, core, folder / "gateway.log", PYTHONPATH=str(SOURCE))
+    process = Running(command, core, folder / "gateway.log", PYTHONPATH=str(source))
     process.wait_for(port)
     now = int(time.time())
     claims: dict[str, Any] = {

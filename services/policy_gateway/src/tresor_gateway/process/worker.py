@@ -12,6 +12,7 @@ from typing import Final
 import msgspec
 
 from tresor_gateway import config_schema as schema
+from tresor_gateway import gateway as gateway_module
 from tresor_gateway import keys as site_keys
 from tresor_gateway.access import AccessTable
 from tresor_gateway.audit.chain import Chain
@@ -198,6 +199,8 @@ class Worker:
         if self._tracer is not None:
             self._tracer.exporter.start()
         log.info("worker %d listens at %s", self.number, self.address)
+        if str(gateway_module.__file__).endswith(".py"):
+            log.info("its modules are interpreted: none were compiled for this Python")
 
     async def stop(self) -> None:
         """Accept nothing new, finish what has begun within the drain time, flush the records."""
