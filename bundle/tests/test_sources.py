@@ -269,6 +269,11 @@ def test_vendor_gives_only_what_it_is_for() -> None:
     vendor = Vendor(source, ("nvidia*", "libcuda*"))
     assert vendor.line() == "deb [signed-by=/k.asc] https://mirror.example.com/cuda/ /"
     assert vendor.prefix() == "mirror.example.com_cuda"
+    assert vendor.is_at("https://mirror.example.com/cuda/")
+    assert not vendor.is_at("https://mirror.example.com/cuda-evil/")
+    folder = Vendor(sources.Source("x", "apt", "file:///srv/repo/", "/", (), "/k.asc"), ("x",))
+    assert folder.prefix() == "_srv_repo"
+    assert folder.is_at("file:/srv/repo/")
     text = preferences([vendor])
     assert text.split("\n\n")[0].splitlines() == [
         "Package: *",
