@@ -315,6 +315,7 @@ def test_release_package_joins_the_repository(
     entry = lock.file("milvus")
     assert entry.file == "milvus_2.6.9-1_amd64.deb"
     assert entry.extra["source"] == "milvus"
+    assert entry.extra["licence"] == "AGPL-3.0-only"
     assert "libc6" in asked[-1]
     with pytest.raises(SpecError, match="correct the spec"):
         debs.resolve(
