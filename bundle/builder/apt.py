@@ -58,7 +58,15 @@ class Vendor:
 
     def prefix(self) -> str:
         """Return how apt begins the names of its index files."""
-        return self.source.base.partition("://")[2].strip("/").replace("/", "_")
+        return self.source.base.partition("://")[2].rstrip("/").replace("/", "_")
+
+    def is_at(self, place: str) -> bool:
+        """Tell whether apt's address of a repository is this vendor's (``file:/x``, ``file:///x``)."""
+        return _bare(place) == _bare(self.source.base)
+
+
+def _bare(place: str) -> str:
+    return re.sub(r"^[a-z]+:/+", "", place).rstrip("/")
 
 
 def preferences(vendors: Sequence[Vendor]) -> str:
@@ -190,7 +198,7 @@ class Apt:
         for line in listing.splitlines():
             place, _, file = line.partition("|")
             for vendor in self._vendors:
-                if place.rstrip("/") == vendor.source.base.rstrip("/"):
+                if vendor.is_at(place):
                     text = run(["/usr/lib/apt/apt-helper", "cat-file", file], what=f"read {file}")
                     for fields in parse_stanzas(text):
                         found[fields["Package"], fields["Version"]] = vendor.source.name

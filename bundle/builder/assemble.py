@@ -48,7 +48,10 @@ class Built:
 
 
 def manifest(
-    header: HeaderLock, audience: Mapping[str, Any], contents: Sequence[PartContent]
+    header: HeaderLock,
+    audience: Mapping[str, Any],
+    contents: Sequence[PartContent],
+    base: Mapping[str, str] | None = None,
 ) -> bytes:
     """Return the bytes of ``bundle.json`` in canonical form."""
     parts = sorted((dict(content.entry) for content in contents), key=lambda part: part["name"])
@@ -64,7 +67,7 @@ def manifest(
             "created": header.created.strftime("%Y-%m-%dT%H:%M:%SZ"),
             "expires": header.expires.strftime("%Y-%m-%dT%H:%M:%SZ"),
             "audience": dict(audience),
-            "base": None,
+            "base": dict(base) if base else None,
             "parts": parts,
             "models": models,
         }
@@ -80,6 +83,7 @@ def assemble(
     *,
     keys: Path | None,
     verify: bool,
+    held: frozenset[str] = frozenset(),
 ) -> Built:
     """Write ``out/bundle`` and return what it is.
 
@@ -94,6 +98,7 @@ def assemble(
         out: parent of the folder ``bundle``.
         keys: folder of the signing keys; None leaves the bundle unsigned.
         verify: read every content again before it is carried.
+        held: contents that the site has already; they are left out of the medium.
 
     Raises:
         SpaceError, DigestError, BuilderError: nothing is swapped in then.
@@ -106,6 +111,7 @@ def assemble(
     absent = sorted(blob for blob in wanted if not store.has(blob))
     if absent:
         raise LockError(f"content {absent[0].sha256} is not in the cache: run 'fetch' first")
+    wanted = {blob for blob in wanted if blob.sha256 not in held}
     out.mkdir(parents=True, exist_ok=True)
     total = sum(blob.size for blob in wanted)
     if out.stat().st_dev != store.cache.stat().st_dev:

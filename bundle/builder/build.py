@@ -14,6 +14,7 @@ from bundle.builder import debs, evidence, gates
 from bundle.builder.assemble import Built, assemble, manifest
 from bundle.builder.content import Maker, PartContent
 from bundle.builder.errors import GoneError, LockError, SpecError
+from bundle.builder.inventory import Inventory
 from bundle.builder.lock import HEADER, HeaderLock, LockDir, PartLock, next_header
 from bundle.builder.progress import Progress, say
 from bundle.builder.resolver import UNLOCKED_TYPES, Resolver, order
@@ -34,6 +35,7 @@ class Options:
         relock_missing: resolve a debs part afresh when the mirror has moved on.
         serial: overrides the lock's serial number.
         outside: evidence from outside the spec.
+        inventory: what the site has; the bundle is for that site alone then.
         verify: read every content again.
     """
 
@@ -44,6 +46,7 @@ class Options:
     serial: int | None
     verify: bool
     outside: evidence.Outside = field(default_factory=evidence.Outside)
+    inventory: Inventory | None = None
 
 
 def load_locks(
@@ -169,7 +172,8 @@ def build(resolver: Resolver, folder: LockDir, options: Options, now: datetime) 
     store = resolver.store
     outside = replace(options.outside, policy=policy)
     contents += evidence.make(header, contents, locks, store, outside)
-    raw = manifest(header, resolver.spec.audience, contents)
+    audience, base, held = _for_whom(resolver, header, options)
+    raw = manifest(header, audience, contents, base)
     verdicts = gates.judge(raw, store, SiteRules(), now, None)
     gates.require(verdicts)
     built = assemble(
@@ -180,11 +184,32 @@ def build(resolver: Resolver, folder: LockDir, options: Options, now: datetime) 
         options.out,
         keys=options.keys,
         verify=options.verify,
+        held=held,
     )
     _write_effective(options.out / "lock", folder, header, locks)
     rows = [item.as_json() for item in verdicts]
     (options.out / "gates.json").write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
     return built
+
+
+def _for_whom(
+    resolver: Resolver, header: HeaderLock, options: Options
+) -> tuple[Mapping[str, Any], Mapping[str, str] | None, frozenset[str]]:
+    """Return audience, base and what the site holds."""
+    audience = resolver.spec.audience
+    site = options.inventory
+    if site is None:
+        return audience, None, frozenset()
+    if audience["site"] not in ("*", site.site):
+        raise SpecError(
+            f"the spec is for site {audience['site']!r}, the inventory of {site.site!r}"
+        )
+    if header.serial <= site.serial:
+        raise LockError(
+            f"serial {header.serial} is not newer than {site.serial}, which site {site.site!r} "
+            "runs: run 'python -m bundle.builder lock', or give --serial"
+        )
+    return {**audience, "site": site.site}, site.base, site.blobs
 
 
 def _expired(header: HeaderLock, valid_days: int, options: Options, now: datetime) -> HeaderLock:

@@ -9,11 +9,13 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from bundle.builder import build, show
+from bundle.builder import advisory_database, build, inventory, show
 from bundle.builder.assemble import create_keys, describe
 from bundle.builder.blobs import BlobStore
 from bundle.builder.context import Context, default_context, exclusive
 from bundle.builder.errors import BuilderError
+from bundle.builder.evidence import Outside
+from bundle.builder.inventory import Inventory
 from bundle.builder.lock import LockDir
 from bundle.builder.progress import say
 from bundle.builder.resolver import Resolver, lock_all
@@ -31,6 +33,7 @@ def _parser() -> argparse.ArgumentParser:
     lock.add_argument(
         "--upgrade", action="store_true", help="resolve again although the spec did not change"
     )
+    lock.add_argument("--dry-run", action="store_true", help="say what would change, write nothing")
     fetch = commands.add_parser("fetch", help="bring what the locks name into the cache")
     fetch.add_argument("--part", action="append", default=[], help="only this part (repeatable)")
     build = commands.add_parser("build", help="fetch, then write OUT/bundle")
@@ -46,6 +49,19 @@ def _parser() -> argparse.ArgumentParser:
         "--relock-missing",
         action="store_true",
         help="resolve Debian parts afresh, for this build only, if the mirror dropped a version",
+    )
+    build.add_argument(
+        "--advisories", type=Path, help="folder of OSV records: the vulnerability database"
+    )
+    build.add_argument("--vex", type=Path, help="statements on findings (CycloneDX or OpenVEX)")
+    build.add_argument(
+        "--malware-signatures", type=Path, help="folder of ClamAV signatures: scan the contents"
+    )
+    build.add_argument(
+        "--inventory", type=Path, help="signed list of what a site has; only the rest is carried"
+    )
+    build.add_argument(
+        "--inventory-signers", type=Path, help="allowed_signers file: the sites' keys"
     )
     build.add_argument("--serial", type=int, help="serial number instead of the lock's")
     build.add_argument(
@@ -107,7 +123,17 @@ def _dispatch(args: argparse.Namespace, context: Context) -> int:
 def _work(args: argparse.Namespace, resolver: Resolver, folder: LockDir) -> int:
     scopes_wanted = SCOPES[args.scope]
     if args.command == "lock":
-        changed = lock_all(resolver, folder, scopes_wanted, only=args.part, upgrade=args.upgrade)
+        changed = lock_all(
+            resolver,
+            folder,
+            scopes_wanted,
+            only=args.part,
+            upgrade=args.upgrade,
+            dry_run=args.dry_run,
+        )
+        if args.dry_run:
+            say("nothing was written")
+            return 0
         say(f"changed locks: {', '.join(changed)}" if changed else "every lock is current")
         return 0
     if args.command == "fetch":
@@ -128,8 +154,23 @@ def _work(args: argparse.Namespace, resolver: Resolver, folder: LockDir) -> int:
         relock_missing=args.relock_missing,
         serial=args.serial,
         verify=args.verify_cache,
+        outside=_outside(args),
+        inventory=_inventory(args),
     )
     built = build.build(resolver, folder, options, datetime.now(UTC))
     describe(built)
     sys.stdout.write(built.to_json() + "\n")
     return 0
+
+
+def _outside(args: argparse.Namespace) -> Outside:
+    database = advisory_database.load(args.advisories) if args.advisories else None
+    return Outside(database=database, vex=args.vex, signatures=args.malware_signatures)
+
+
+def _inventory(args: argparse.Namespace) -> Inventory | None:
+    if args.inventory is None:
+        return None
+    if args.inventory_signers is None:
+        raise BuilderError("--inventory needs --inventory-signers FILE, the keys of the sites")
+    return inventory.read(args.inventory, args.inventory_signers)

@@ -143,7 +143,8 @@ def _deb(source: Source, row: Row) -> dict[str, Any] | None:
     url = purl.make("deb", facts.name, facts.version, namespace=origin, arch=facts.architecture)
     # Debian's archive reviewed what it carries in main; contrib and non-free say so in the section.
     main = origin == "debian" and "/" not in facts.section
-    licence = "LicenseRef-Debian-main" if main else ""
+    told = str(locked[0].extra.get("licence", "")) if locked else ""
+    licence = "LicenseRef-Debian-main" if main else told
     return _package(source, row, Identity(url, facts.name, facts.version, licence))
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from bundle.builder import (
     ansible_collections,
+    chat_templates,
     debrepo,
     debs,
     distribution,
@@ -159,6 +160,7 @@ class Maker:
         made = self._resolver.make_model(part, lock, self._locks)
         if "outputs" in lock.details:
             models.check_outputs(part.name, made, lock.details["outputs"])
+        chat_templates.check(part.name, made, self._store)
         source = part.want["source"]
         entry: dict[str, Any] = {
             "name": part.name.removeprefix("model-"),

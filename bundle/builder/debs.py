@@ -81,7 +81,8 @@ def resolve(want: Mapping[str, Any], inputs: str, mirror: Mirror, store: BlobSto
         evidence = _evidence(mirror, store)
         progress.add()
     origins = mirror.origins()
-    locked = [_locked(fields, origins) for fields in found.values()]
+    licences = {row["source"]: row.get("licence", "") for row in want.get("vendors", [])}
+    locked = [_locked(fields, origins, licences) for fields in found.values()]
     locked += [entry for entry, _ in own]
     _same_versions(want.get("same_version", []), locked, want["name"])
     return PartLock(
@@ -263,8 +264,11 @@ def _same_versions(
             )
 
 
-def _locked(fields: Mapping[str, str], origins: Mapping[Key, str]) -> LockedFile:
-    vendor = origins.get((fields["Package"], fields["Version"]))
+def _locked(
+    fields: Mapping[str, str], origins: Mapping[Key, str], licences: Mapping[str, str]
+) -> LockedFile:
+    vendor = origins.get((fields["Package"], fields["Version"]), "")
+    told = {"source": vendor, "licence": licences.get(vendor, "")}
     return LockedFile(
         name=fields["Package"],
         version=fields["Version"],
@@ -273,6 +277,6 @@ def _locked(fields: Mapping[str, str], origins: Mapping[Key, str]) -> LockedFile
         sha256=fields["SHA256"],
         extra={
             "architecture": fields["Architecture"],
-            **({"source": vendor} if vendor else {}),
+            **{key: value for key, value in told.items() if value},
         },
     )

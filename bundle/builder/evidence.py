@@ -18,10 +18,11 @@ from bundle.builder import components
 from bundle.builder.advisory_database import Database, report
 from bundle.builder.blobs import BlobStore
 from bundle.builder.content import PartContent
-from bundle.builder.errors import SpecError
+from bundle.builder.errors import BuilderError, SpecError
 from bundle.builder.lock import HeaderLock, PartLock
 from tresor.bundle.canonical import dump_canonical
-from tresor.policy import evaluate, malware, sbom, vex, vulnerabilities
+from tresor.bundle.errors import EnvironmentNotReadyError
+from tresor.policy import clamscan, evaluate, malware, sbom, vex, vulnerabilities
 
 SBOM_PART = "policy-sbom"
 REPORT_PART = "policy-report"
@@ -35,7 +36,7 @@ class Outside:
     policy: Mapping[str, Sequence[Mapping[str, Any]]] = field(default_factory=dict)
     database: Database | None = None
     vex: Path | None = None
-    scan: bytes | None = None
+    signatures: Path | None = None
 
 
 def make(
@@ -59,8 +60,8 @@ def make(
             }
         ),
     }
-    if outside.scan is not None:
-        files[malware.FILE] = outside.scan
+    if outside.signatures is not None:
+        files[malware.FILE] = _scan(contents, outside.signatures, store)
     parts = [
         _part(SBOM_PART, "sbom", {sbom.FILE: raw}, store),
         _part(REPORT_PART, "report", files, store),
@@ -131,6 +132,22 @@ def write_result(path: Path, text: str) -> None:
     temporary = path.with_suffix(".new")
     temporary.write_text(text, encoding="utf-8")
     temporary.replace(path)
+
+
+def _scan(contents: Sequence[PartContent], signatures: Path, store: BlobStore) -> bytes:
+    """Return the report of a malware scan of everything but weights."""
+    digests = sorted(
+        {
+            row["sha256"]
+            for content in contents
+            for row in content.entry["files"]
+            if not (content.entry["type"] == "model" and row["path"].endswith(malware.WEIGHTS))
+        }
+    )
+    try:
+        return clamscan.scan({digest: store.path(digest) for digest in digests}, signatures)
+    except EnvironmentNotReadyError as error:
+        raise BuilderError(f"malware scan: {error}") from error
 
 
 def waiver_entry(row: Mapping[str, Any], header: HeaderLock) -> dict[str, Any]:

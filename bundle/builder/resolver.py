@@ -11,6 +11,7 @@ from bundle.builder import (
     ansible_collections,
     debs,
     files,
+    lockdiff,
     models,
     npm,
     projects,
@@ -165,6 +166,7 @@ def lock_all(
     *,
     only: Sequence[str],
     upgrade: bool,
+    dry_run: bool = False,
 ) -> list[str]:
     """Write missing and outdated locks; return the names of the parts that changed.
 
@@ -177,6 +179,7 @@ def lock_all(
         scopes: parts of which scopes are locked when ``only`` names none.
         only: names of parts; empty means all of the scopes.
         upgrade: resolve again although the inputs are the same.
+        dry_run: say what would change and write nothing.
     """
     for name in only:
         resolver.spec.part(name)
@@ -192,18 +195,23 @@ def lock_all(
             continue
         if not chosen:
             continue
+        why = lockdiff.reason(old, resolver.inputs(part), upgrade=upgrade)
         new = resolver.resolve(part, locks)
         locks[part.name] = new
+        for line in lockdiff.diff(old, new, why):
+            say(line)
+        if dry_run:
+            continue
         if folder.write(part.name, new.dump()):
             changed.append(part.name)
-    if not only:
+    if not only and not dry_run:
         known = {part.name for part in parts}
         for name in folder.names():
             if name not in known:
                 folder.remove(name)
                 changed.append(name)
     header = folder.header()
-    if changed or header is None:
+    if (changed or header is None) and not dry_run:
         renewed = next_header(header, datetime.now(UTC), resolver.spec.valid_days)
         folder.write(HEADER, renewed.dump())
     return changed

@@ -14,7 +14,7 @@ from bundle.builder import command
 from bundle.tests import makers
 from bundle.tests.helpers import Site, make_wheel
 
-_LOCAL = ("dpkg-deb", "dpkg", "ar")
+_LOCAL = ("dpkg-deb", "dpkg", "ar", "ssh-keygen")
 
 
 @pytest.fixture(autouse=True)

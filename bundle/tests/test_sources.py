@@ -269,6 +269,11 @@ def test_vendor_gives_only_what_it_is_for() -> None:
     vendor = Vendor(source, ("nvidia*", "libcuda*"))
     assert vendor.line() == "deb [signed-by=/k.asc] https://mirror.example.com/cuda/ /"
     assert vendor.prefix() == "mirror.example.com_cuda"
+    assert vendor.is_at("https://mirror.example.com/cuda/")
+    assert not vendor.is_at("https://mirror.example.com/cuda-evil/")
+    folder = Vendor(sources.Source("x", "apt", "file:///srv/repo/", "/", (), "/k.asc"), ("x",))
+    assert folder.prefix() == "_srv_repo"
+    assert folder.is_at("file:/srv/repo/")
     text = preferences([vendor])
     assert text.split("\n\n")[0].splitlines() == [
         "Package: *",
@@ -310,6 +315,7 @@ def test_release_package_joins_the_repository(
     entry = lock.file("milvus")
     assert entry.file == "milvus_2.6.9-1_amd64.deb"
     assert entry.extra["source"] == "milvus"
+    assert entry.extra["licence"] == "AGPL-3.0-only"
     assert "libc6" in asked[-1]
     with pytest.raises(SpecError, match="correct the spec"):
         debs.resolve(
