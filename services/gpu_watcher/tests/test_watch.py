@@ -289,7 +289,7 @@ def test_follower_gives_texts_with_their_cursors_and_the_end(tmp_path: Path) -> 
         {"MESSAGE": "without a cursor"},
     ]
     entries.write_text("".join(json.dumps(row) + "\n" for row in rows) + "no json\n")
-    follower = Follower(("cat", str(entries)))
+    follower = Follower(("sh", "-c", f"cat {entries}", "follow"))
     follower.start("")
 
     found: list[tuple[str, str]] = []
@@ -305,5 +305,15 @@ def test_follower_goes_on_behind_the_cursor() -> None:
     process = follower._process
 
     assert process is not None
-    assert process.args == ["echo", "--after-cursor=s=1;i=2"]
+    assert process.args == ["echo", "--lines=all", "--after-cursor=s=1;i=2"]
+    follower.stop()
+
+
+def test_follower_passes_over_what_was_before_when_its_place_is_lost() -> None:
+    follower = Follower(("echo",))
+    follower.start_now()
+    process = follower._process
+
+    assert process is not None
+    assert process.args == ["echo", "--lines=0"]
     follower.stop()

@@ -13,7 +13,6 @@ COMMAND: Final = (
     "journalctl",
     "--dmesg",
     "--follow",
-    "--lines=all",
     "--output=json",
     "--no-pager",
     "--quiet",
@@ -32,8 +31,15 @@ class Follower:
 
     def start(self, cursor: str) -> None:
         """Follow from behind an entry of this boot, or from the boot on."""
+        self._run("--lines=all", *([f"--after-cursor={cursor}"] if cursor else []))
+
+    def start_now(self) -> None:
+        """Follow what is written from now on, where the place in the journal is lost."""
+        self._run("--lines=0")
+
+    def _run(self, *options: str) -> None:
         self.stop()
-        command = [*self._command, *([f"--after-cursor={cursor}"] if cursor else [])]
+        command = [*self._command, *options]
         self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
         self._rest = b""
 

@@ -26,8 +26,11 @@ EXIT_USAGE: Final = 2
 EXIT_UNHEALTHY: Final = 3
 _IDLE_SECONDS: Final = 60.0
 _RETRY_SECONDS: Final = 5.0
-_IGNORED: Final = frozenset({"xid"})
-"""XIDs of this boot stay in the log after a repair; they are what was repaired."""
+_IGNORED: Final = frozenset({"xid", "module"})
+"""XIDs of this boot stay in the log after a repair; they are what was repaired. That another driver
+lies on disk is no fault of a GPU, and no reason to reboot."""
+_LOST_AFTER: Final = 3
+"""So often journalctl may end at once before the place in the journal counts as lost."""
 _SYS: Final = Path("/sys")
 
 
@@ -68,14 +71,21 @@ def _serve(config: Config, kept: state.State) -> None:
     watch.begin()
     follower = Follower()
     follower.start(kept.cursor)
+    ended = 0
     while True:
         waits = watch.waits(time.time())
         found = follower.messages(_IDLE_SECONDS if waits is None else waits)
         if found is None:
-            audit("journal_ended")
+            ended += 1
+            audit("journal_ended", times=ended)
             time.sleep(_RETRY_SECONDS)
-            follower.start(watch.state.cursor)
+            if ended < _LOST_AFTER:
+                follower.start(watch.state.cursor)
+            else:
+                # What was before is passed over: to act on it twice would be worse.
+                follower.start_now()
             continue
+        ended = 0
         for cursor, text in found:
             xid = parse_line(text)
             if xid is not None:
