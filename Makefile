@@ -5,7 +5,7 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export PYTHONPATH := $(CURDIR)/molecule:$(CURDIR)/python_plugins/module_utils
 LAB := molecule/lab/labctl
 MYPY_TARGETS := bundle/builder python_plugins/module_utils/tresor molecule/lab molecule/stages \
-	services/policy_gateway/src/tresor_gateway services/policy_gateway/bench services/host_exporter/src/tresor_exporter \
+	services/policy_gateway/src/tresor_gateway services/policy_gateway/bench services/policy_gateway/fuzz services/host_exporter/src/tresor_exporter \
 	services/vector/src/tresor_vector services/cli/src/tresor_cli docs/tools \
 	services/siem_reader/src/tresor_siem services/gpu_watcher/src/tresor_gpu_watcher
 
@@ -86,6 +86,9 @@ unit: setup
 
 bench-gateway: setup  ## the policy gateway beside plain NGINX, some minutes; ARGS=--vs-litellm adds LiteLLM
 	python -m services.policy_gateway.bench $(ARGS)
+
+fuzz-gateway: setup  ## some minutes: hostile clients and engines, schemathesis, atheris and many examples on the policy gateway
+	PYTHONPATH=$(CURDIR)/services/policy_gateway/src:$(PYTHONPATH) python -m services.policy_gateway.fuzz $(ARGS)
 
 lab-status: setup  ## hosts of this checkout's lab
 	$(LAB) status
