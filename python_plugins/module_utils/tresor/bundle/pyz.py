@@ -35,6 +35,7 @@ _DROPPED = (
     "urllib3/contrib/emscripten/",
     "securesystemslib/_vendor/ed25519/test_data/",
 )
+_OWN = ("bundle",)
 _OWN_LEFT_OUT = {"signing.py", "pyz.py"}
 
 
@@ -54,9 +55,10 @@ def build(out: Path, wheels: Sequence[Path]) -> str:
     """
     members = {"__main__.py": _MAIN, "tresor/__init__.py": b""}
     package = Path(__file__).parent
-    for source in sorted(package.glob("*.py")):
-        if source.name not in _OWN_LEFT_OUT:
-            members[f"tresor/bundle/{source.name}"] = source.read_bytes()
+    for name in _OWN:
+        for source in sorted((package.parent / name).glob("*.py")):
+            if source.name not in _OWN_LEFT_OUT:
+                members[f"tresor/{name}/{source.name}"] = source.read_bytes()
     members.update(_vendored(wheels))
     content = _SHEBANG + _archive(members)
     out.parent.mkdir(parents=True, exist_ok=True)
