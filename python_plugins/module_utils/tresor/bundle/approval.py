@@ -88,16 +88,8 @@ def verify(
     moment = (at or datetime.now(UTC)).astimezone(UTC).strftime("%Y%m%d%H%M%SZ")
     arguments = ["-Y", "verify", "-f", str(allowed_signers), "-I", person, "-n", NAMESPACE]
     arguments += ["-s", str(signature), "-O", f"verify-time={moment}"]
-    revoked = allowed_signers.with_name(REVOKED_FILE)
-    if revoked.exists():
-        _check_place(revoked, revoked, stat.S_ISREG)
-        arguments += ["-r", str(revoked)]
     result = ssh_keygen(arguments, statement(bundle_sha256))
     match = _GOOD.search(result.stdout.decode(errors="replace"))
-    if result.returncode != 0 and b"revoked" in result.stderr:
-        raise RejectedError(
-            "approval.revoked", f"the key of {person!r} stands in {revoked}", signature.name
-        )
     if result.returncode != 0 or not match or match[1] != person:
         raise RejectedError(
             "approval.signature",
@@ -105,6 +97,15 @@ def verify(
             f'{allowed_signers} for this person with namespaces="{NAMESPACE}" and be valid now',
             signature.name,
         )
+    revoked = allowed_signers.with_name(REVOKED_FILE)
+    if revoked.exists():
+        _check_place(revoked, revoked, stat.S_ISREG)
+        if ssh_keygen([*arguments, "-r", str(revoked)], statement(bundle_sha256)).returncode != 0:
+            raise RejectedError(
+                "approval.revoked",
+                f"the key of {person!r} stands in {revoked}, or that file is damaged",
+                signature.name,
+            )
     return Approval(person, match[3])
 
 

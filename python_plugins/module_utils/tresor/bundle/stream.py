@@ -138,12 +138,13 @@ def chunks(
                 view = free.get()
                 if view is None:
                     return
-                # Whole chunks keep direct reads aligned; what is past the limit is not yielded.
-                count = min(read_at(descriptor, view, start + position), limit - position)
+                # Direct reads ask for whole blocks; what is past the limit is not yielded.
+                wanted = min(len(view), -(-(limit - position) // ALIGN) * ALIGN)
+                count = min(read_at(descriptor, view[:wanted], start + position), limit - position)
                 if count:
                     full.put((view, count, None))
                 position += count
-                if count < len(view):
+                if count < wanted:
                     break
             full.put((None, 0, None))
         except BaseException as error:
