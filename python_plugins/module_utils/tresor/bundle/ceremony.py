@@ -7,7 +7,7 @@ then it is a draft that no importer takes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -61,7 +61,7 @@ class Terms:
 
 def draft_root(
     folder: Path,
-    added: dict[str, Sequence[Path]],
+    added: Mapping[str, Sequence[Path]],
     removed: Sequence[str],
     terms: dict[str, int],
     now: datetime,

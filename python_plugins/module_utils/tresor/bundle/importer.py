@@ -143,6 +143,7 @@ def _status(store: Store, *, as_json: bool) -> int:
         names = ", ".join(item["approved_by"]) or "nobody yet"
         print(f"waiting  {item['id']} (serial {item['serial']}), approved by {names}")
         print(f"         sha256:{item['bundle_sha256']}")
+        print(f"         what it changes: {item['report']}, or the command review")
     return EXIT_OK
 
 

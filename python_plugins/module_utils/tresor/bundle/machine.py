@@ -11,7 +11,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable
 
-from . import content, fit, gates, release
+from . import content, fit, gates, release, report
 from .approval import REQUIRED_APPROVALS
 from .canonical import sha256_hex
 from .copier import Copier, CopyResult, damaged_contents, space_needed
@@ -26,7 +26,7 @@ from .progress import Progress
 from .releasing import Releasing
 from .session import Outcome, locked
 from .trust import VerifiedMetadata, verify
-from .upkeep import Upkeep, status
+from .upkeep import PROGRESS_FILE, REPORT_HTML, REPORT_TEXT, Upkeep, status
 
 __all__ = ["Importer", "Machine", "Outcome", "Request", "locked", "status"]
 
@@ -202,10 +202,18 @@ class Importer(Releasing, Upkeep):
             EnvironmentNotReadyError: rule ``medium.volume``: the rest lies on other volumes.
         """
         self.step("COPYING", manifest.digest)
-        progress = Progress(manifest.total_bytes(), f"import {manifest.id}", quiet=self.quiet)
+        progress = Progress(
+            manifest.total_bytes(),
+            f"import {manifest.id}",
+            quiet=self.quiet,
+            note=self.store.state / PROGRESS_FILE,
+        )
         copier = Copier(medium, self.store, verified, volume, progress)
         begun = self.store.staging(manifest.digest).is_dir()
-        result: CopyResult = copier.run(list(manifest.blobs().values()))
+        try:
+            result: CopyResult = copier.run(list(manifest.blobs().values()))
+        finally:
+            (self.store.state / PROGRESS_FILE).unlink(missing_ok=True)
         if begun:
             self.event(
                 "import.resumed",
@@ -260,6 +268,12 @@ class Importer(Releasing, Upkeep):
             if old.name != manifest.digest:
                 self.event("import.superseded", bundle=old.name)
                 shutil.rmtree(old)
+        difference = self.review()
+        for name, text in (
+            (REPORT_TEXT, report.as_text(difference)),
+            (REPORT_HTML, report.as_html(difference)),
+        ):
+            write_atomic(folder / name, text.encode(), 0o600)
         self.step("AWAIT_APPROVAL", manifest.digest)
         self.event("import.awaits-approval", bundle=manifest.digest, id=manifest.id)
 

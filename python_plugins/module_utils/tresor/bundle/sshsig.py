@@ -79,6 +79,11 @@ class SshKey(Key):  # type: ignore[misc]
 KEY_FOR_TYPE_AND_SCHEME[(KEYTYPE, SCHEME)] = SshKey
 
 
+def forget() -> None:
+    """Drop the answers that were kept; the next verification asks ``ssh-keygen`` again."""
+    _GOOD.clear()
+
+
 def check(public: PublicKey, blob: bytes, data: bytes) -> None:
     """Check a raw signature over ``data``, made in the namespace of metadata.
 

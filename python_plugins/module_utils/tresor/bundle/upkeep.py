@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 from . import release
@@ -15,6 +16,9 @@ from .session import Outcome, Session
 from .stream import hash_file
 
 SCRUB_FILE = "scrub.json"
+PROGRESS_FILE = "progress.json"
+REPORT_TEXT = "report.txt"
+REPORT_HTML = "report.html"
 _MAX_LISTED = 100
 
 
@@ -182,8 +186,12 @@ class Upkeep(Session):
 
 def last_scrub(store: Store) -> dict[str, Any] | None:
     """Return what the last scrub found, None if there was none or its record is damaged."""
+    return _note(store.state / SCRUB_FILE)
+
+
+def _note(path: Path) -> dict[str, Any] | None:
     try:
-        found = json.loads((store.state / SCRUB_FILE).read_bytes())
+        found = json.loads(path.read_bytes())
     except (OSError, ValueError):
         return None
     return found if isinstance(found, dict) else None
@@ -205,6 +213,7 @@ def status(store: Store) -> dict[str, object]:
                 "bundle_sha256": manifest.digest,
                 "bytes": manifest.total_bytes(),
                 "parts": [part.name for part in manifest.parts],
+                "report": str(path / REPORT_HTML),
                 "approved_by": sorted(item.stem for item in signatures.glob("*.sig")),
             }
         )
@@ -217,5 +226,6 @@ def status(store: Store) -> dict[str, object]:
         "pending": pending,
         "last_step": steps[-1] if steps else None,
         "last_scrub": last_scrub(store),
+        "progress": _note(store.state / PROGRESS_FILE),
         "highwater": json.loads(store.highwater.read_bytes()) if store.highwater.exists() else None,
     }
