@@ -138,7 +138,7 @@ def _names(part: Part | None) -> dict[str, str]:
         match = form.fullmatch(name) if form else None
         if match:
             key = match[1].replace("_", "-").lower() if part.type == "wheels" else match[1]
-            version = match[2].replace("%3a", ":")
+            version = match[2]
             found[key] = f"{found[key]}, {version}" if key in found else version
             found[key] += _rebuilt(entry)
         else:
