@@ -4,7 +4,7 @@ export TRESOR_CACHE ?= /var/cache/tresor
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export PYTHONPATH := $(CURDIR)/molecule:$(CURDIR)/python_plugins/module_utils
 LAB := molecule/lab/labctl
-MYPY_TARGETS := bundle/builder python_plugins/module_utils/tresor molecule/lab molecule/stages \
+MYPY_TARGETS := bundle/builder bundle/bench python_plugins/module_utils/tresor molecule/lab molecule/stages \
 	services/policy_gateway/src/tresor_gateway services/policy_gateway/bench services/policy_gateway/fuzz services/policy_gateway/hatch_build.py \
 	services/host_exporter/src/tresor_exporter \
 	services/vector/src/tresor_vector services/cli/src/tresor_cli docs/tools \
@@ -84,6 +84,12 @@ lint: setup
 
 unit: setup
 	pytest -n 2
+
+bench-bundle: setup  ## the importer beside raw copies, some minutes and 10 GB of disk; ARGS=--big-mib 512 is shorter
+	python -m bundle.bench $(ARGS)
+
+test-bundle-slow: setup  ## minutes: 2,000 flipped bits, and the importer killed at every call
+	pytest -o python_files='slow_*.py' python_plugins/tests/bundle
 
 bench-gateway: setup  ## the policy gateway beside plain NGINX, some minutes; ARGS=--vs-litellm adds LiteLLM
 	python -m services.policy_gateway.bench $(ARGS)

@@ -19,6 +19,7 @@ from bundle.builder import (
     models,
     npm,
     projects,
+    shards,
     wheels,
 )
 from bundle.builder.blobs import Blob, BlobStore
@@ -80,8 +81,7 @@ class Maker:
             "type": part.type,
             "scope": part.manifest_scope,
             "files": [
-                {"path": path, "size": blob.size, "sha256": blob.sha256}
-                for path, blob in sorted(files.items())
+                shards.file_entry(path, blob, self._store) for path, blob in sorted(files.items())
             ],
         }
         if part.name in self._locks:

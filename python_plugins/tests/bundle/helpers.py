@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 import struct
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -127,7 +128,8 @@ class Maker:
         return {**document, **changes}
 
     def make(self, **changes: object) -> Path:
-        """Write blobs, manifest and signatures; return the bundle folder."""
+        """Write blobs, manifest and signatures; return the bundle folder. Older blobs go."""
+        shutil.rmtree(self.bundle / "blobs", ignore_errors=True)
         for _, _, files in self.parts.values():
             for content in files.values():
                 digest = hashlib.sha256(content).hexdigest()

@@ -344,7 +344,7 @@ def test_medium_pulled_out_is_resumable(
 ) -> None:
     maker.make()
     away = maker.root / "away"
-    real = copier.Copier._copy
+    real = copier.Copier._copy_small
     copied: list[str] = []
     pulls: list[bool] = []
 
@@ -355,7 +355,7 @@ def test_medium_pulled_out_is_resumable(
         real(self, entry)  # type: ignore[arg-type]
         copied.append(entry.sha256)  # type: ignore[attr-defined]
 
-    monkeypatch.setattr(copier.Copier, "_copy", pulled)
+    monkeypatch.setattr(copier.Copier, "_copy_small", pulled)
     monkeypatch.setattr(copier, "WORKERS", 1)
     with pytest.raises(EnvironmentNotReadyError, match=r"medium\.gone"):
         site.take(maker)

@@ -85,5 +85,5 @@ def test_whole_import_on_a_bare_python(importer: Path, site: Site, maker: Maker)
     assert json.loads(run(importer, "status", *store, "--json").stdout)["current"] == "2026.11-1"
     assert run(importer, "verify-store", *store).returncode == 0
     assert run(importer, "import", *store).returncode == 2
-    gone = run(importer, *take[:-4], "--site", "x", "--medium", "/nonexistent")
+    gone = run(importer, "import", *store, "--site", "x", "--medium", "/nonexistent")
     assert gone.returncode == 4

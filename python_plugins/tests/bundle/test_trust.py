@@ -143,7 +143,9 @@ def resign(disk: Disk, maker: Maker, change: object) -> None:
     """Change targets and sign snapshot and timestamp again, as a thief of the builder key could."""
     from tuf.api.metadata import Snapshot, Timestamp
 
-    from tresor.bundle.signing import _meta, _signed, _signers
+    from tresor.bundle.metadata import _meta
+    from tresor.bundle.metadata import sign_with as _signed
+    from tresor.bundle.signing import _signers
 
     document = json.loads(disk.files["1.targets.json"])
     change(document)  # type: ignore[operator]
@@ -190,7 +192,8 @@ def test_one_key_under_two_names_is_refused(strong: Maker) -> None:
     keys = document["signed"]["keys"]
     keys["f" * 64] = copy.deepcopy(keys[role["keyids"][0]])
     role["keyids"] = [role["keyids"][0], "f" * 64]
-    from tresor.bundle.signing import _signed, _signers
+    from tresor.bundle.metadata import sign_with as _signed
+    from tresor.bundle.signing import _signers
 
     root = Root.from_dict(document["signed"])
     disk = Disk(strong.make() / "tuf")
@@ -200,7 +203,8 @@ def test_one_key_under_two_names_is_refused(strong: Maker) -> None:
 
 
 def test_root_rotation_is_followed_and_signed_by_old_and_new(strong: Maker) -> None:
-    from tresor.bundle.signing import _signed, _signers
+    from tresor.bundle.metadata import sign_with as _signed
+    from tresor.bundle.signing import _signers
 
     old = Metadata[Root].from_file(str(strong.keys / "1.root.json")).signed
     new = Metadata[Root].from_file(str(strong.keys / "1.root.json")).signed

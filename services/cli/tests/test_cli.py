@@ -115,3 +115,16 @@ def test_killed_run_is_listed_as_died(
     (tmp_path / "runs" / "20261123T000000Z-aaaaaa").mkdir(parents=True)
     assert main([*site, "runs"]) == 0
     assert "died" in capsys.readouterr().out
+
+
+def test_keys_are_the_importers_own_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    program = tmp_path / "importer"
+    monkeypatch.setattr("tresor_cli.cli.DEFAULT_IMPORTER", program)
+    assert main(["keys", "show", "1.root.json"]) == 4
+    assert "importer.pyz keys" in capfd.readouterr().err
+    program.write_text('#!/bin/sh\necho "$@"\nexit 3\n')
+    program.chmod(0o755)
+    assert main(["keys", "sign", "draft", "--key", "k", "--yes"]) == 3
+    assert capfd.readouterr().out == "keys sign draft --key k --yes\n"

@@ -1,7 +1,7 @@
 """One pass from the medium into the store: the bytes that are hashed are the bytes that are kept.
 
-Files are copied in parallel by a few threads (hashing and I/O release the interpreter lock).
-What a killed run left complete is hashed again from our own disk, never believed.
+Large files go past the page cache, two at a time; small ones a few at a time. What a killed run
+left is hashed again from our own disk, never believed and never asked of the medium a second time.
 """
 
 from __future__ import annotations
@@ -10,29 +10,50 @@ import errno
 import hashlib
 import os
 import threading
+from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from . import stream
 from .errors import BundleError, EnvironmentNotReadyError, RejectedError
 from .layout import Store, sync_file_system
 from .manifest import FileEntry
-from .medium import Medium, pieces
+from .medium import Medium, Volume, whole
+from .partial import Partial, Piece, pieces_of, write_error
 from .progress import Progress
+from .stream import hash_file
 from .trust import VerifiedMetadata
 
-CHUNK_BYTES = 4 * 1024 * 1024
 WORKERS = 2
+SMALL_WORKERS = 4
 SPACE_MARGIN = 1.05
 
 
 @dataclass(frozen=True, slots=True)
 class CopyResult:
-    """How the contents came to be here; counts of files and bytes."""
+    """How the contents came to be here; counts of files and bytes.
+
+    ``read_bytes`` were read from the medium in this run, ``resumed_bytes`` had been copied by an
+    earlier one, ``waiting`` contents lie on another volume.
+    """
 
     copied: int
     copied_bytes: int
     kept: int
+    read_bytes: int
+    resumed_bytes: int
+    waiting: int
+
+
+@dataclass(frozen=True, slots=True)
+class _One:
+    """What became of one content."""
+
+    state: str
+    read: int = 0
+    resumed: int = 0
 
 
 class Copier:
@@ -43,45 +64,46 @@ class Copier:
         medium: Medium,
         store: Store,
         verified: VerifiedMetadata,
+        volume: Volume,
         progress: Progress,
-        workers: int | None = None,
     ) -> None:
         self._medium = medium
         self._store = store
         self._verified = verified
+        self._volume = volume
         self._progress = progress
-        self._workers = workers or WORKERS
         self._staging = store.staging(verified.bundle_sha256)
         self._stop = threading.Event()
+        self._local = threading.local()
 
     def run(self, blobs: list[FileEntry]) -> CopyResult:
-        """Copy or re-verify all contents, largest first.
+        """Copy or re-verify all contents that are on this volume, largest first.
 
         Raises:
             RejectedError: ``content.digest``, ``content.size``, ``content.missing``.
-            EnvironmentNotReadyError: ``medium.gone``, ``space.full``, ``environment.write``.
+            EnvironmentNotReadyError: ``medium.gone``, ``space.full``, ``environment.write``,
+                ``state.content``.
         """
         self._staging.mkdir(mode=0o700, parents=True, exist_ok=True)
-        for leftover in self._staging.glob("*.part"):
-            leftover.unlink()
+        self._sweep(blobs)
         ordered = sorted(blobs, key=lambda entry: (-entry.size, entry.sha256))
-        with ThreadPoolExecutor(self._workers, thread_name_prefix="copy") as pool:
-            futures = [pool.submit(self._one, entry) for entry in ordered]
-            wait(futures, return_when=FIRST_EXCEPTION)
-            for future in futures:
-                future.cancel()
-        failures = [
-            error for future in futures if not future.cancelled() and (error := future.exception())
-        ]
-        if failures:
-            raise min(failures, key=_weight)
+        large = [entry for entry in ordered if entry.size >= stream.DIRECT_MIN_BYTES]
+        outcomes = self._all(large, WORKERS)
+        outcomes += self._all(ordered[len(large) :], SMALL_WORKERS if WORKERS > 1 else 1)
         sync_file_system(self._staging)
         self._progress.finish()
-        outcomes = [future.result() for future in futures]
+        copied = [
+            entry
+            for entry, outcome in zip(ordered, outcomes, strict=True)
+            if outcome.state == "copied"
+        ]
         return CopyResult(
-            sum(size is not None for size in outcomes),
-            sum(size or 0 for size in outcomes),
-            sum(size is None for size in outcomes),
+            copied=len(copied),
+            copied_bytes=sum(entry.size for entry in copied),
+            kept=sum(outcome.state == "kept" for outcome in outcomes),
+            read_bytes=sum(outcome.read for outcome in outcomes),
+            resumed_bytes=sum(outcome.resumed for outcome in outcomes),
+            waiting=sum(outcome.state == "waiting" for outcome in outcomes),
         )
 
     def publish(self, blobs: list[FileEntry]) -> None:
@@ -91,10 +113,10 @@ class Copier:
             staged = self._staging / entry.sha256
             target = self._store.blob(entry.sha256)
             if staged.exists():
-                target.parent.mkdir(mode=0o755, exist_ok=True)
-                staged.chmod(0o444)
+                if target.parent not in folders:
+                    target.parent.mkdir(mode=0o755, exist_ok=True)
+                    folders.add(target.parent)
                 staged.replace(target)
-                folders.add(target.parent)
         if folders:
             sync_file_system(self._store.root)
 
@@ -103,105 +125,176 @@ class Copier:
         staged = self._staging / sha256
         return staged if staged.exists() else self._store.blob(sha256)
 
-    def _one(self, entry: FileEntry) -> int | None:
-        """Return the bytes copied, None if a verified content was already here."""
+    def _sweep(self, blobs: Sequence[FileEntry]) -> None:
+        """Remove what belongs to no content of this bundle."""
+        known = {entry.sha256 for entry in blobs}
+        for path in self._staging.iterdir():
+            if path.name.partition(".")[0] not in known:
+                path.unlink()
+
+    def _all(self, entries: Sequence[FileEntry], workers: int) -> list[_One]:
+        with ThreadPoolExecutor(workers, thread_name_prefix="copy") as pool:
+            futures = [pool.submit(self._one, entry) for entry in entries]
+            wait(futures, return_when=FIRST_EXCEPTION)
+            if any(future.done() and future.exception() for future in futures):
+                self._stop.set()
+                for future in futures:
+                    future.cancel()
+        failures = [
+            error for future in futures if not future.cancelled() and (error := future.exception())
+        ]
+        if failures:
+            raise min(failures, key=_weight)
+        return [future.result() for future in futures]
+
+    def _one(self, entry: FileEntry) -> _One:
         if self._stop.is_set():
-            return None
+            return _One("stopped")
         try:
-            if self._already_here(entry):
-                return None
-            self._copy(entry)
+            damaged = False
+            for path in (self._staging / entry.sha256, self._store.blob(entry.sha256)):
+                if not path.is_file():
+                    continue
+                if path.stat().st_size == entry.size and hash_file(path) == entry.sha256:
+                    self._progress.add(entry.size)
+                    return _One("kept")
+                damaged = True
+            return self._bring(entry, damaged=damaged)
         except BaseException:
             self._stop.set()
             raise
-        return entry.size
 
-    def _already_here(self, entry: FileEntry) -> bool:
-        for path in (self._staging / entry.sha256, self._store.blob(entry.sha256)):
-            if not path.is_file():
-                continue
-            if path.stat().st_size == entry.size and hash_file(path) == entry.sha256:
-                self._progress.add(entry.size)
-                return True
-            # Damaged on our disk: the medium's copy takes its place.
-            path.unlink()
-        return False
+    def _bring(self, entry: FileEntry, *, damaged: bool) -> _One:
+        if not self._volume.pieces(entry):
+            if self._volume.of > 1:
+                return _One("waiting")
+            if damaged:
+                raise EnvironmentNotReadyError(
+                    "state.content",
+                    "a content that this bundle takes from an earlier one changed in the store. "
+                    "Find out who or what wrote there and import a complete bundle",
+                    str(self._store.blob(entry.sha256)),
+                )
+            raise self._missing(whole(entry), OSError(errno.ENOENT, "not there any more"))
+        (self._staging / entry.sha256).unlink(missing_ok=True)
+        if entry.size < stream.DIRECT_MIN_BYTES and not entry.shards:
+            self._copy_small(entry)
+            return _One("copied", entry.size)
+        return self._copy_large(entry)
 
-    def _copy(self, entry: FileEntry) -> None:
-        part = self._staging / f"{entry.sha256}.part"
-        digest = hashlib.sha256()
-        try:
-            target = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        except OSError as error:
-            raise _write_error(part, error) from error
-        with os.fdopen(target, "wb", buffering=0) as stream:
+    def _copy_small(self, entry: FileEntry) -> None:
+        """Read a whole small file, and write those very bytes if they are the right ones."""
+        (piece,) = pieces_of(entry, self._volume)
+        content = bytearray(entry.size + 1)
+        view = memoryview(content)
+        with self._reading(piece, direct=False) as source:
             try:
-                if entry.size:
-                    os.posix_fallocate(stream.fileno(), 0, entry.size)
+                count = stream.read_at(source, view, 0)
             except OSError as error:
-                raise _write_error(part, error) from error
-            for number, (path, size) in enumerate(pieces(entry).items()):
-                shard = entry.shards[number] if entry.shards else None
-                self._piece(path, size, shard, digest, stream.fileno())
-        if digest.hexdigest() != entry.sha256:
-            raise RejectedError(
-                "content.digest",
-                f"SHA-256 is {digest.hexdigest()}, the manifest says {entry.sha256}",
-                entry.path,
-            )
-        part.replace(self._staging / entry.sha256)
-
-    def _piece(
-        self, path: str, size: int, shard: str | None, digest: hashlib._Hash, target: int
-    ) -> None:
+                raise self._medium.gone(piece.path, error) from error
+        self._check_length(piece.path, entry.size, count)
+        seen = hashlib.sha256(view[:count]).hexdigest()
+        if seen != entry.sha256:
+            raise _wrong(entry, seen)
+        target = self._staging / entry.sha256
         try:
-            source = self._medium.open(path)
-        except FileNotFoundError as error:
-            raise self._missing(path, error) from error
-        own = hashlib.sha256() if shard else None
-        left = size
-        buffer = memoryview(bytearray(min(CHUNK_BYTES, max(size, 1))))
-        with os.fdopen(source, "rb", buffering=0) as stream:
-            os.posix_fadvise(stream.fileno(), 0, 0, os.POSIX_FADV_SEQUENTIAL)
-            while True:
-                if self._stop.is_set():
-                    raise EnvironmentNotReadyError("state.stopped", "stopped by another failure")
+            descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o444)
+            try:
+                left = view[:count]
+                while left:
+                    left = left[os.write(descriptor, left) :]
+                os.fchmod(descriptor, 0o444)
+            finally:
+                os.close(descriptor)
+        except OSError as error:
+            raise write_error(target, error) from error
+        self._progress.add(count)
+
+    def _copy_large(self, entry: FileEntry) -> _One:
+        partial = Partial(self._staging, entry)
+        read = 0
+        with partial:
+            resumed = partial.bytes_done
+            self._progress.add(resumed)
+            for piece in pieces_of(entry, self._volume):
+                for part in partial.todo(piece):
+                    self._pump(part, partial)
+                    read += part.length
+                    partial.end_of(part)
+            if not partial.complete:
+                partial.save()
+                return _One("waiting", read, resumed)
+            seen = partial.digest()
+            if seen != entry.sha256:
+                raise _wrong(entry, seen)
+            partial.finish()
+        return _One("copied", read, resumed)
+
+    def _pump(self, piece: Piece, partial: Partial) -> None:
+        """Copy one piece, hashing what is written."""
+        limit = piece.length + (1 if piece.to_end else 0)
+        seen = 0
+        with self._reading(piece, direct=partial.direct) as source:
+            chunks = stream.chunks(source, piece.source_offset, limit, self._buffers(), self._stop)
+            with closing(chunks):
                 try:
-                    count = stream.readinto(buffer[: min(len(buffer), left + 1)])
+                    for view, count in chunks:
+                        seen += count
+                        if seen > piece.length:
+                            break
+                        partial.write(view, count, piece.target_offset + seen - count)
+                        self._progress.add(count)
                 except OSError as error:
-                    raise self._medium.gone(path, error) from error
-                if not count:
-                    break
-                left -= count
-                if left < 0:
-                    raise RejectedError("content.size", f"more than {size} bytes", path)
-                chunk = buffer[:count]
-                digest.update(chunk)
-                if own:
-                    own.update(chunk)
-                _write_all(target, chunk, path)
-                self._progress.add(count)
-        if left:
+                    raise self._medium.gone(piece.path, error) from error
+        if self._stop.is_set() and seen < piece.length:
+            raise EnvironmentNotReadyError("state.stopped", "stopped by another failure")
+        self._check_length(piece.path, piece.length, seen)
+
+    @contextmanager
+    def _reading(self, piece: Piece, *, direct: bool) -> Iterator[int]:
+        def opener(flags: int) -> int:
+            return self._medium.open(piece.path, flags)
+
+        try:
+            with stream.reading(opener, direct=direct) as source:
+                yield source
+        except FileNotFoundError as error:
+            raise self._missing(piece.path, error) from error
+
+    def _check_length(self, path: str, wanted: int, seen: int) -> None:
+        if seen > wanted:
+            raise RejectedError("content.size", f"more than {wanted} bytes", path)
+        if seen < wanted:
             if not self._medium.alive(self._verified):
                 raise self._medium.gone(path, OSError(errno.EIO, "the file ended early"))
-            raise RejectedError("content.size", f"{left} of {size} bytes are missing", path)
-        if own and own.hexdigest() != shard:
-            raise RejectedError("content.digest", "shard is not what the manifest says", path)
+            raise RejectedError("content.size", f"{wanted - seen} of {wanted} bytes missing", path)
 
     def _missing(self, path: str, error: OSError) -> BundleError:
         if not self._medium.alive(self._verified):
             return self._medium.gone(path, error)
         return RejectedError("content.missing", "listed file is not on the medium", path)
 
+    def _buffers(self) -> stream.Buffers:
+        """Return this thread's buffers; they live as long as the thread."""
+        if not hasattr(self._local, "buffers"):
+            self._local.buffers = stream.Buffers()
+        found: stream.Buffers = self._local.buffers
+        return found
+
 
 def missing_bytes(store: Store, bundle: str, blobs: list[FileEntry]) -> int:
-    """Return how many bytes an import still has to write."""
-    return sum(
-        entry.size
-        for entry in blobs
-        if not store.blob(entry.sha256).exists()
-        and not (store.staging(bundle) / entry.sha256).exists()
-    )
+    """Return how many bytes of disk an import still has to take."""
+    staging = store.staging(bundle)
+    missing = 0
+    for entry in blobs:
+        if store.blob(entry.sha256).exists() or (staging / entry.sha256).exists():
+            continue
+        try:
+            taken = (staging / f"{entry.sha256}.part").stat().st_blocks * 512
+        except OSError:
+            taken = 0
+        missing += max(0, entry.size - taken)
+    return missing
 
 
 def space_needed(store: Store, bundle: str, blobs: list[FileEntry]) -> int:
@@ -227,10 +320,10 @@ def damaged_contents(store: Store, blobs: list[FileEntry], progress: Progress) -
     return [entry for entry, damaged in zip(blobs, verdicts, strict=True) if damaged]
 
 
-def hash_file(path: Path) -> str:
-    """Return the SHA-256 (hex) of a file of ours."""
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+def _wrong(entry: FileEntry, seen: str) -> RejectedError:
+    return RejectedError(
+        "content.digest", f"SHA-256 is {seen}, the manifest says {entry.sha256}", entry.path
+    )
 
 
 def _weight(error: BaseException) -> int:
@@ -238,21 +331,3 @@ def _weight(error: BaseException) -> int:
     if isinstance(error, RejectedError):
         return 0
     return 2 if isinstance(error, BundleError) and error.rule == "state.stopped" else 1
-
-
-def _write_all(target: int, chunk: memoryview, path: str) -> None:
-    try:
-        while chunk:
-            chunk = chunk[os.write(target, chunk) :]
-    except OSError as error:
-        raise _write_error(path, error) from error
-
-
-def _write_error(path: Path | str, error: OSError) -> BundleError:
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return EnvironmentNotReadyError(
-            "space.full", "the store's disk is full; free space and repeat the command", str(path)
-        )
-    return EnvironmentNotReadyError(
-        "environment.write", f"cannot write: {error.strerror or error}", str(path)
-    )

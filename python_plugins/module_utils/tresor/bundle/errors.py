@@ -6,6 +6,17 @@ EXIT_OK = 0
 EXIT_USAGE = 2
 EXIT_REJECTED = 3
 EXIT_ENVIRONMENT = 4
+_MAX_TEXT = 2000
+
+
+def printable(text: str) -> str:
+    """Return ``text`` as one line that cannot forge a log line or command a terminal.
+
+    Names come from a hostile medium: line breaks, escape sequences, direction marks and bytes that
+    are no UTF-8 are written as escapes. At most 2,000 characters.
+    """
+    shown = "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text[:_MAX_TEXT])
+    return shown + ("…" if len(text) > _MAX_TEXT else "")
 
 
 class BundleError(Exception):
@@ -13,7 +24,7 @@ class BundleError(Exception):
 
     Attributes:
         error_class: family of the rule: ``manifest``, ``signature``, ``medium``, ``fit``,
-            ``content``, ``approval``, ``state``, ``space`` or ``environment``.
+            ``content``, ``policy``, ``approval``, ``state``, ``space`` or ``environment``.
         rule: the rule that was broken, stable for machines (``content.digest``).
         path: the file or field it was broken by, empty when there is none.
         exit_code: what the shell gets.
@@ -22,10 +33,10 @@ class BundleError(Exception):
     exit_code = EXIT_REJECTED
 
     def __init__(self, rule: str, message: str, path: str = "") -> None:
-        super().__init__(message)
+        super().__init__(printable(message))
         self.error_class = rule.partition(".")[0]
         self.rule = rule
-        self.path = path
+        self.path = printable(path)
 
     def __str__(self) -> str:
         where = f" [{self.path}]" if self.path else ""

@@ -10,75 +10,26 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
-from pathlib import Path
+from dataclasses import asdict, replace
 
-from .approval import DEFAULT_ALLOWED_SIGNERS
+from . import keys_cli, report
 from .bootstrap import Places, bootstrap
-from .errors import EXIT_ENVIRONMENT, EXIT_OK, EXIT_REJECTED, BundleError
+from .errors import EXIT_ENVIRONMENT, EXIT_OK, EXIT_REJECTED, BundleError, EnvironmentNotReadyError
 from .layout import Store
 from .machine import Importer, Outcome, Request, locked, status
 from .medium import Medium
-
-DEFAULT_STORE = Path("/srv/tresor/store")
-DEFAULT_MEDIUM = Path("/media/tresor/bundle")
-
-
-def build_parser() -> argparse.ArgumentParser:
-    """Return the parser; kept apart so that tests and docs can read it."""
-    parser = argparse.ArgumentParser(
-        prog="importer.pyz", description="Take a signed bundle into the store of the bastion."
-    )
-    verbs = parser.add_subparsers(dest="verb", required=True)
-
-    def verb(name: str, text: str) -> argparse.ArgumentParser:
-        sub = verbs.add_parser(name, help=text, description=text)
-        sub.add_argument("--store", type=Path, default=DEFAULT_STORE, help="the store's folder")
-        sub.add_argument("--json", action="store_true", help="write the result as JSON")
-        return sub
-
-    def signers(sub: argparse.ArgumentParser) -> None:
-        sub.add_argument(
-            "--allowed-signers",
-            type=Path,
-            default=DEFAULT_ALLOWED_SIGNERS,
-            help="who may approve (ssh-keygen's format)",
-        )
-
-    take = verb("import", "Verify a bundle while copying it; it then waits for approval.")
-    take.add_argument("--medium", type=Path, default=DEFAULT_MEDIUM, help="its bundle folder")
-    take.add_argument("--root-sha256", help="fingerprint of 1.root.json, needed the first time")
-    take.add_argument("--site", required=True, help="name of this site")
-    take.add_argument(
-        "--accept-scope", action="append", choices=["lab"], default=[], help="this is a lab"
-    )
-    take.add_argument("--quiet", action="store_true", help="no progress")
-    verb("status", "Show the active release and what waits for approval.")
-    sign = verb("approve", "Approve the waiting bundle as one person.")
-    sign.add_argument("--person", required=True, help="name in the list of approvers")
-    sign.add_argument("--key", type=Path, help="the person's private SSH key")
-    sign.add_argument("--signature", type=Path, help="signature made elsewhere instead of --key")
-    signers(sign)
-    signers(verb("activate", "Make the approved bundle the current release."))
-    start = verb("bootstrap", "Install Ansible from the active release on this bastion.")
-    start.add_argument("--prefix", type=Path, default=Places.prefix)
-    start.add_argument("--command", type=Path, default=Places.command)
-    start.add_argument("--importer", type=Path, default=Places.importer)
-    start.add_argument("--python", type=Path, default=Places.python)
-    verb("verify-store", "Hash the active release again.")
-    return parser
+from .options import DEFAULT_MEDIUM, build_parser
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return the exit code."""
     options = build_parser().parse_args(argv)
-    store = Store(options.store)
     try:
-        if options.verb == "status":
-            return _status(store, as_json=options.json)
-        with locked(store):
-            return _command(store, options)
+        if options.verb == "keys":
+            return keys_cli.run(options)
+        return _on_store(Store(options.store), options)
     except BundleError as error:
-        if options.json:
+        if getattr(options, "json", False):
             print(json.dumps({"failed": True, "changed": False, **error.as_json()}, sort_keys=True))
         print(f"importer: {error}", file=sys.stderr)
         return error.exit_code
@@ -90,6 +41,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         return EXIT_ENVIRONMENT
 
 
+def _on_store(store: Store, options: argparse.Namespace) -> int:
+    if options.verb == "status":
+        return _status(store, as_json=options.json)
+    if options.verb == "import" and options.check:
+        return _show(_take(Importer(store, quiet=True), options), as_json=options.json)
+    with locked(store):
+        return _command(store, options)
+
+
 def _command(store: Store, options: argparse.Namespace) -> int:
     if options.verb == "bootstrap":
         places = Places(options.prefix, options.command, options.importer, options.python)
@@ -97,18 +57,63 @@ def _command(store: Store, options: argparse.Namespace) -> int:
         outcome = Outcome("READY", release.name, "", changed, f"environment: {release}")
         return _show(outcome, as_json=options.json)
     importer = Importer(store, quiet=getattr(options, "quiet", False))
-    if options.verb == "import":
-        request = Request(options.site, options.root_sha256, "lab" in options.accept_scope)
-        outcome = importer.import_bundle(Medium(options.medium), request)
-    elif options.verb == "approve":
-        outcome = importer.approve(
-            options.person, options.allowed_signers, key=options.key, signature=options.signature
-        )
-    elif options.verb == "activate":
-        outcome = importer.activate(options.allowed_signers)
-    else:
-        return _findings(importer.verify_store(), as_json=options.json)
+    match options.verb:
+        case "import":
+            outcome = _take(importer, options)
+        case "review":
+            return _review(importer, options)
+        case "approve":
+            if not options.json:
+                sys.stderr.write(report.as_text(importer.review()))
+            outcome = importer.approve(
+                options.person,
+                options.allowed_signers,
+                key=options.key,
+                signature=options.signature,
+            )
+        case "withdraw":
+            outcome = importer.withdraw(options.person, options.reason)
+        case "activate":
+            outcome = importer.activate(options.allowed_signers)
+        case "switch":
+            outcome = importer.switch(options.release, options.person, options.reason)
+        case "gc":
+            count, size = importer.collect_garbage()
+            message = f"removed {count} content(s), {size:,} bytes"
+            outcome = Outcome("CLEAN", "", "", count > 0, message)
+        case "scrub":
+            return _findings(importer.scrub(), as_json=options.json)
+        case _:
+            return _findings(importer.verify_store(), as_json=options.json)
     return _show(outcome, as_json=options.json)
+
+
+def _take(importer: Importer, options: argparse.Namespace) -> Outcome:
+    """Import from the mounted volumes one after the other; the last one completes it."""
+    request = Request(options.site, options.root_sha256, "lab" in options.accept_scope)
+    media = [Medium(path) for path in options.medium or [DEFAULT_MEDIUM]]
+    run = importer.preview if options.check else importer.import_bundle
+    changed = False
+    for medium in media[:-1]:
+        try:
+            changed |= run(medium, request).changed
+        except EnvironmentNotReadyError as error:
+            if error.rule != "medium.volume":
+                raise
+            changed = True
+    outcome = run(media[-1], request)
+    return replace(outcome, changed=outcome.changed or changed)
+
+
+def _review(importer: Importer, options: argparse.Namespace) -> int:
+    difference = importer.review()
+    if options.html is not None:
+        options.html.write_text(report.as_html(difference), encoding="utf-8")
+    if options.json:
+        print(json.dumps(asdict(difference), sort_keys=True))
+    else:
+        sys.stdout.write(report.as_text(difference))
+    return EXIT_OK
 
 
 def _show(outcome: Outcome, *, as_json: bool) -> int:
@@ -123,7 +128,7 @@ def _findings(findings: list[str], *, as_json: bool) -> int:
     if as_json:
         print(json.dumps({"ok": not findings, "findings": findings}, sort_keys=True))
     else:
-        print("\n".join(findings) or "the active release is what was imported")
+        print("\n".join(findings) or "all contents are what was imported")
     return EXIT_REJECTED if findings else EXIT_OK
 
 
@@ -138,6 +143,7 @@ def _status(store: Store, *, as_json: bool) -> int:
         names = ", ".join(item["approved_by"]) or "nobody yet"
         print(f"waiting  {item['id']} (serial {item['serial']}), approved by {names}")
         print(f"         sha256:{item['bundle_sha256']}")
+        print(f"         what it changes: {item['report']}, or the command review")
     return EXIT_OK
 
 

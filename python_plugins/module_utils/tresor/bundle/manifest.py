@@ -54,6 +54,7 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,99}")
 _ID = re.compile(r"[0-9A-Za-z][0-9A-Za-z._+-]{0,99}")
 _TIME = re.compile(r"\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}Z")
+_GLIBC = re.compile(r"(>=)?\d{1,3}\.\d{1,3}")
 _REVISION = re.compile(r"[0-9A-Za-z._+-]{1,64}")
 
 
@@ -66,6 +67,7 @@ class FileEntry:
     sha256: str
     shard_size: int = 0
     shards: tuple[str, ...] = ()
+    licenses: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,11 +93,17 @@ class ModelEntry:
 
 @dataclass(frozen=True, slots=True)
 class Audience:
-    """For whom the bundle was made; ``site`` is a name or ``*``."""
+    """For whom the bundle was made; ``site`` is a name or ``*``.
+
+    ``glibc`` is the lowest version that will do, ``python`` the versions of the system's Python
+    (as ``3.13``); None and empty stand for any.
+    """
 
     site: str
     arch: tuple[str, ...]
     os: tuple[str, ...]
+    glibc: tuple[int, int] | None = None
+    python: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -271,11 +279,12 @@ class _Fields:
 
 def _audience(fields: _Fields) -> Audience:
     site = fields.any_text("site", 100)
-    audience = Audience(site, fields.texts("arch", 1), fields.texts("os", 1))
+    glibc = None
     if fields.has("glibc"):
-        fields.any_text("glibc", 20)
-    if fields.has("python"):
-        fields.texts("python")
+        words = fields.text("glibc", _GLIBC).removeprefix(">=").split(".")
+        glibc = (int(words[0]), int(words[1]))
+    python = fields.texts("python") if fields.has("python") else ()
+    audience = Audience(site, fields.texts("arch", 1), fields.texts("os", 1), glibc, python)
     fields.done()
     return audience
 
@@ -339,12 +348,11 @@ def _file(fields: _Fields) -> FileEntry:
             raise RejectedError("manifest.value", "shard digest is not SHA-256", path)
         if len(shards) != -(-size // shard_size):
             raise RejectedError("manifest.value", "number of shards does not fit the size", path)
-    if fields.has("licenses"):
-        fields.texts("licenses")
+    licenses = fields.texts("licenses") if fields.has("licenses") else ()
     if fields.has("origin"):
         fields.any_text("origin", 300)
     fields.done()
-    return FileEntry(path, size, sha256, shard_size, shards)
+    return FileEntry(path, size, sha256, shard_size, shards, licenses)
 
 
 def _models(top: _Fields, parts: set[str]) -> tuple[ModelEntry, ...]:

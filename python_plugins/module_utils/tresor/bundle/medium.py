@@ -9,26 +9,32 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from .canonical import sha256_hex
+from .canonical import load_strict, sha256_hex
 from .errors import BundleError, EnvironmentNotReadyError, RejectedError
 from .manifest import BundleManifest, FileEntry
 from .trust import MAX_METADATA_BYTES, TARGET_NAME, VerifiedMetadata
 
-# Not covered by the signatures and never imported: the first contact's own files and a hint.
+VOLUME_FILE = "volume.json"
+BOOTSTRAP = "bootstrap"
+ROOT_FINGERPRINT = "root.sha256"
+# What travels beside the listed contents. Where the signatures list the folder ``bootstrap``, its
+# files are checked against them; the two hints below have one permitted form.
 UNSIGNED_FILES = frozenset(
     {
-        "volume.json",
-        "bootstrap/importer.pyz",
-        "bootstrap/importer.pyz.sig",
-        "bootstrap/importer.pyz.sha256",
-        "bootstrap/root.sha256",
+        VOLUME_FILE,
+        f"{BOOTSTRAP}/importer.pyz",
+        f"{BOOTSTRAP}/importer.pyz.sig",
+        f"{BOOTSTRAP}/importer.pyz.sha256",
+        f"{BOOTSTRAP}/{ROOT_FINGERPRINT}",
     }
 )
-MAX_LISTING = 2_000_000
+MAX_BOOTSTRAP_BYTES = 64 * 1024 * 1024
+MAX_VOLUMES = 1_000
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _GONE = {errno.EIO, errno.ENODEV, errno.ENXIO, errno.ESTALE, errno.ENOTCONN, errno.EREMOTEIO}
 
 
@@ -76,26 +82,48 @@ class Medium:
             raise RejectedError("medium.size", f"more than {limit} bytes", path)
         return raw
 
-    def open(self, path: str) -> int:
-        """Open a regular file below the root without following links; return a descriptor.
+    def open(self, path: str, flags: int = 0) -> int:
+        """Open a regular file below the root; no part of the path may be a link.
+
+        Args:
+            path: relative to the root.
+            flags: added to those for reading, for example ``os.O_DIRECT``.
+
+        Returns:
+            A descriptor.
 
         Raises:
             FileNotFoundError: there is none.
             RejectedError: rule ``medium.type``: a link, folder or device.
             EnvironmentNotReadyError: rule ``medium.gone``.
+            OSError: with EINVAL, if the file system does not know ``flags``.
         """
+        *folders, name = path.split("/")
+        parent = descriptor = -1
         try:
+            parent = os.open(self.root, _FOLDER & ~os.O_NOFOLLOW)
+            for folder in folders:
+                child = os.open(folder, _FOLDER, dir_fd=parent)
+                os.close(parent)
+                parent = child
             descriptor = os.open(
-                self.root / path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+                name,
+                os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | flags,
+                dir_fd=parent,
             )
         except FileNotFoundError:
             raise
         except OSError as error:
-            if error.errno == errno.ELOOP:
-                raise RejectedError("medium.type", "symlink instead of a file", path) from error
-            if error.errno == errno.ENOTDIR:
-                raise RejectedError("medium.type", "file instead of a folder", path) from error
+            if error.errno == errno.EINVAL and flags:
+                raise
+            if error.errno in (errno.ELOOP, errno.ENOTDIR):
+                raise RejectedError(
+                    "medium.type", "a link, or a file instead of a folder", path
+                ) from error
             raise self.gone(path, error) from error
+        finally:
+            if parent >= 0:
+                os.close(parent)
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             os.close(descriptor)
             raise RejectedError("medium.type", "not a regular file", path)
@@ -117,63 +145,154 @@ class Medium:
         except BundleError:
             return False
 
-    def check_closed_world(self, manifest: BundleManifest, verified: VerifiedMetadata) -> None:
+    def check_closed_world(
+        self,
+        manifest: BundleManifest,
+        verified: VerifiedMetadata,
+        here: Callable[[FileEntry], bool],
+    ) -> Volume:
         """Compare what lies on the medium with what the manifest lists, by name, kind and size.
 
-        Contents of a base bundle that the store already holds may be absent; the copier decides.
+        Args:
+            manifest: what the signatures vouch for.
+            verified: the signatures.
+            here: tells whether a content is in the store or staged (it is hashed there later).
+
+        Returns:
+            What this volume holds.
 
         Raises:
-            RejectedError: ``medium.extra``, ``medium.type``, ``content.missing``, ``content.size``.
+            RejectedError: ``medium.extra``, ``medium.type``, ``medium.volume``,
+                ``medium.bootstrap``, ``content.missing``, ``content.size``.
             EnvironmentNotReadyError: ``medium.gone``.
         """
         expected = expected_files(manifest, verified)
         found: set[str] = set()
-        for path, size in self._walk():
+        for path, size in self._walk(expected):
             if path in UNSIGNED_FILES:
+                self._check_beside(path, size, verified)
                 continue
-            if path not in expected:
-                raise RejectedError("medium.extra", "file is not listed in the manifest", path)
             if expected[path] is not None and size != expected[path]:
                 raise RejectedError(
                     "content.size", f"{size} bytes, the manifest says {expected[path]}", path
                 )
             found.add(path)
-        if manifest.base_digest is not None:
+        number, of = self._volume()
+        volume = Volume(number, of, frozenset(found))
+        for entry in manifest.blobs().values():
+            if entry.shards and whole(entry) in found and not found.isdisjoint(shards(entry)):
+                raise RejectedError(
+                    "medium.extra", "the content is here whole and in shards", whole(entry)
+                )
+            missing = volume.missing(entry)
+            if missing and of == 1 and not here(entry):
+                if not self.alive(verified):
+                    raise self.gone(missing, OSError(errno.ENOENT, "medium is not there any more"))
+                raise RejectedError(
+                    "content.missing", "listed content is not on the medium", missing
+                )
+        return volume
+
+    def _check_beside(self, path: str, size: int, verified: VerifiedMetadata) -> None:
+        """Check a file of the first contact against the signatures, if they list it."""
+        if path == VOLUME_FILE or verified.bootstrap is None:
             return
-        missing = sorted(set(expected) - found)
-        if missing:
-            if not self.alive(verified):
-                raise self.gone(missing[0], OSError(errno.ENOENT, "medium is not there any more"))
+        name = path.removeprefix(f"{BOOTSTRAP}/")
+        raw = self.read(path, MAX_BOOTSTRAP_BYTES) or b""
+        if name == ROOT_FINGERPRINT and name not in verified.bootstrap:
+            good = raw.strip() == verified.state.roots[1].encode() and size <= len(raw.strip()) + 1
+        else:
+            good = verified.bootstrap.get(name) == (sha256_hex(raw), len(raw))
+        if not good:
             raise RejectedError(
-                "content.missing",
-                f"{len(missing)} listed file(s) are not on the medium",
-                missing[0],
+                "medium.bootstrap",
+                "is not what the bundle was signed with. Do not run it; an importer that was "
+                "started from this medium before must not be trusted either",
+                path,
             )
 
-    def _walk(self) -> Iterator[tuple[str, int]]:
-        folders = [""]
+    def _volume(self) -> tuple[int, int]:
+        """Return number and count of volumes; a hint that only decides what is asked for next."""
+        raw = self.read(VOLUME_FILE, 4096)
+        if raw is None:
+            return 1, 1
+        data = load_strict(raw, limit=4096, rule="medium.volume", path=VOLUME_FILE)
+        if isinstance(data, dict) and set(data) == {"volume", "volumes"}:
+            number, of = data["volume"], data["volumes"]
+            if type(number) is int and type(of) is int and 1 <= number <= of <= MAX_VOLUMES:
+                return number, of
+        raise RejectedError("medium.volume", "must say volume and volumes", VOLUME_FILE)
+
+    def _walk(self, expected: Mapping[str, int | None]) -> Iterator[tuple[str, int]]:
+        """Yield every file with its size; the first unlisted name ends it, however many follow."""
+        folders_allowed = {
+            parent for path in (*expected, *UNSIGNED_FILES) for parent in _parents(path)
+        }
+        most = len(expected) + len(UNSIGNED_FILES) + len(folders_allowed)
         count = 0
+        folders = [""]
         while folders:
             folder = folders.pop()
             try:
-                with os.scandir(self.root / folder) as entries:
-                    listing = sorted(entries, key=lambda entry: entry.name)
-                for entry in listing:
-                    path = f"{folder}/{entry.name}" if folder else entry.name
-                    count += 1
-                    if count > MAX_LISTING:
-                        raise RejectedError("medium.extra", f"more than {MAX_LISTING} names", path)
-                    info = entry.stat(follow_symlinks=False)
-                    if stat.S_ISDIR(info.st_mode):
-                        folders.append(path)
-                    elif stat.S_ISREG(info.st_mode):
-                        yield path, info.st_size
-                    else:
-                        raise RejectedError(
-                            "medium.type", "neither a file nor a folder (a symlink?)", path
-                        )
+                descriptor = self._folder(folder)
+                try:
+                    with os.scandir(descriptor) as entries:
+                        for entry in entries:
+                            path = f"{folder}/{entry.name}" if folder else entry.name
+                            count += 1
+                            if count > most:
+                                raise RejectedError("medium.extra", "names come twice", path)
+                            info = entry.stat(follow_symlinks=False)
+                            if stat.S_ISDIR(info.st_mode):
+                                if path not in folders_allowed:
+                                    raise RejectedError("medium.extra", "unlisted folder", path)
+                                folders.append(path)
+                            elif not stat.S_ISREG(info.st_mode):
+                                raise RejectedError(
+                                    "medium.type", "neither a file nor a folder (a symlink?)", path
+                                )
+                            elif path not in expected and path not in UNSIGNED_FILES:
+                                raise RejectedError(
+                                    "medium.extra", "file is not listed in the manifest", path
+                                )
+                            else:
+                                yield path, info.st_size
+                finally:
+                    os.close(descriptor)
             except OSError as error:
                 raise self.gone(folder or ".", error) from error
+
+    def _folder(self, path: str) -> int:
+        descriptor = os.open(self.root, _FOLDER & ~os.O_NOFOLLOW)
+        for name in path.split("/") if path else []:
+            try:
+                child = os.open(name, _FOLDER, dir_fd=descriptor)
+            finally:
+                os.close(descriptor)
+            descriptor = child
+        return descriptor
+
+
+@dataclass(frozen=True, slots=True)
+class Volume:
+    """One of the media that carry a bundle: its number, how many there are, what lies on it."""
+
+    number: int
+    of: int
+    files: frozenset[str]
+
+    def pieces(self, entry: FileEntry) -> dict[int, str]:
+        """Return the pieces of a content on this volume by number; 0 is also the whole file."""
+        if whole(entry) in self.files:
+            return {0: whole(entry)}
+        return {number: path for number, path in enumerate(shards(entry)) if path in self.files}
+
+    def missing(self, entry: FileEntry) -> str:
+        """Return a file that the content lacks on this volume, empty if it is complete."""
+        if whole(entry) in self.files:
+            return ""
+        absent = [path for path in shards(entry) if path not in self.files]
+        return absent[0] if absent else "" if entry.shards else whole(entry)
 
 
 def expected_files(manifest: BundleManifest, verified: VerifiedMetadata) -> dict[str, int | None]:
@@ -181,18 +300,26 @@ def expected_files(manifest: BundleManifest, verified: VerifiedMetadata) -> dict
     expected: dict[str, int | None] = {f"tuf/{name}": None for name in verified.files}
     expected[f"targets/{manifest.digest}.{TARGET_NAME}"] = verified.bundle_size
     for entry in manifest.blobs().values():
-        expected.update(pieces(entry))
+        expected[whole(entry)] = entry.size
+        expected.update(shards(entry))
     return expected
 
 
-def pieces(entry: FileEntry) -> dict[str, int]:
-    """Return the files that make up one content on the medium, in order, with their sizes."""
-    base = f"blobs/{entry.sha256[:2]}/{entry.sha256}"
-    if not entry.shards:
-        return {base: entry.size}
+def whole(entry: FileEntry) -> str:
+    """Return where a content lies on the medium in one piece."""
+    return f"blobs/{entry.sha256[:2]}/{entry.sha256}"
+
+
+def shards(entry: FileEntry) -> dict[str, int]:
+    """Return where its shards lie, in order, with their sizes; empty if it has none."""
     sizes = {}
     left = entry.size
     for number in range(len(entry.shards)):
-        sizes[f"{base}.s{number:04d}"] = min(left, entry.shard_size)
+        sizes[f"{whole(entry)}.s{number:04d}"] = min(left, entry.shard_size)
         left -= entry.shard_size
     return sizes
+
+
+def _parents(path: str) -> list[str]:
+    words = path.split("/")[:-1]
+    return ["/".join(words[: count + 1]) for count in range(len(words))]

@@ -35,6 +35,7 @@ _DROPPED = (
     "urllib3/contrib/emscripten/",
     "securesystemslib/_vendor/ed25519/test_data/",
 )
+_OWN = ("bundle", "policy")
 _OWN_LEFT_OUT = {"signing.py", "pyz.py"}
 
 
@@ -53,11 +54,11 @@ def build(out: Path, wheels: Sequence[Path]) -> str:
         UsageError: a wheel is missing, given twice, or holds compiled code.
     """
     members = {"__main__.py": _MAIN, "tresor/__init__.py": b""}
-    own = Path(__file__).parent.parent
-    for package in ("bundle", "policy"):
-        for source in sorted((own / package).glob("*.py")):
+    package = Path(__file__).parent
+    for name in _OWN:
+        for source in sorted((package.parent / name).glob("*.py")):
             if source.name not in _OWN_LEFT_OUT:
-                members[f"tresor/{package}/{source.name}"] = source.read_bytes()
+                members[f"tresor/{name}/{source.name}"] = source.read_bytes()
     members.update(_vendored(wheels))
     content = _SHEBANG + _archive(members)
     out.parent.mkdir(parents=True, exist_ok=True)

@@ -6,19 +6,19 @@ import errno
 import json
 import os
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from .approval import Approval
 from .canonical import dump_canonical
 from .content import Environment
-from .copier import hash_file
 from .disk import remove_tree
 from .errors import EnvironmentNotReadyError, RejectedError
 from .journal import utc_now_text
 from .layout import Store, sync_file_system, sync_folder, write_atomic
 from .manifest import BundleManifest, model_digest
+from .stream import hash_file
 
 RELEASE_FILE = "release.json"
 RECEIPT_FILE = "receipt.json"
@@ -35,6 +35,8 @@ class ReceiptFacts:
     scopes: tuple[str, ...]
     imported: str
     approvals: tuple[Approval, ...]
+    released_by: tuple[str, ...] = ()
+    verdicts: tuple[Mapping[str, str], ...] = ()
 
 
 def release_record(
@@ -92,7 +94,9 @@ def receipt_record(manifest: BundleManifest, facts: ReceiptFacts) -> dict[str, o
         "accepted_scopes": list(facts.scopes),
         "imported": facts.imported,
         "activated": utc_now_text(),
+        "released_by": list(facts.released_by),
         "approvals": [{"person": item.person, "key": item.key} for item in facts.approvals],
+        "verdicts": [dict(item) for item in facts.verdicts],
         "parts": [
             {
                 "name": part.name,
@@ -185,8 +189,50 @@ def installed_digest(release: Path) -> str | None:
         return None
 
 
-def verify_tree(release: Path, manifest: BundleManifest) -> list[str]:
+def remove(store: Store, release_id: str) -> None:
+    """Take a release out of reach, then remove it; its contents stay in the store."""
+    gone = store.root / "staging" / f"removed-{release_id}"
+    if gone.exists():
+        remove_tree(gone)
+    final = store.release(release_id)
+    final.chmod(0o755)
+    final.rename(gone)
+    sync_folder(final.parent)
+    remove_tree(gone)
+
+
+def relink(store: Store, manifest: BundleManifest) -> int:
+    """Make every link of a release lead to the content that is in the store now; count changes."""
+    changed = 0
+    tree = store.release(manifest.id) / "tree"
+    for part in manifest.parts:
+        for entry in part.files:
+            link, blob = tree / part.name / entry.path, store.blob(entry.sha256)
+            try:
+                if link.lstat().st_ino == blob.stat().st_ino or hash_file(link) == entry.sha256:
+                    continue
+            except FileNotFoundError:
+                pass
+            link.parent.chmod(0o755)
+            fresh = link.with_name(f".{link.name}.new")
+            fresh.unlink(missing_ok=True)
+            fresh.hardlink_to(blob)
+            fresh.replace(link)
+            link.parent.chmod(0o555)
+            changed += 1
+    sync_file_system(store.root)
+    return changed
+
+
+def verify_tree(
+    release: Path, manifest: BundleManifest, hashes: dict[int, str] | None = None
+) -> list[str]:
     """Hash every file of a release and compare it with the manifest.
+
+    Args:
+        release: its folder.
+        manifest: what it was made from.
+        hashes: digests by inode from releases looked at before; extended.
 
     Returns:
         Findings, one sentence each; empty if all is well.
@@ -197,7 +243,7 @@ def verify_tree(release: Path, manifest: BundleManifest) -> list[str]:
     }
     findings = []
     seen = set()
-    hashes: dict[int, str] = {}
+    hashes = {} if hashes is None else hashes
     for folder, names, files in os.walk(tree):
         for name in [*files, *(item for item in names if (Path(folder) / item).is_symlink())]:
             path = Path(folder) / name

@@ -10,36 +10,31 @@ import os
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 from securesystemslib.signer import CryptoSigner
-from tuf.api.metadata import (
-    Metadata,
-    MetaFile,
-    Root,
-    Signed,
-    Snapshot,
-    TargetFile,
-    Targets,
-    Timestamp,
-)
-from tuf.api.serialization import MetadataSerializer
+from tuf.api.metadata import Metadata, Root, Signed
 
-from .canonical import dump_canonical, sha256_hex
+from .canonical import sha256_hex
 from .errors import UsageError
-from .manifest import parse_manifest
-from .trust import ROLES, TARGET_NAME
+from .metadata import (
+    only_manifest,
+    place_manifest,
+    role_end,
+    roots_in,
+    sign_with,
+    snapshot,
+    targets,
+    timestamp,
+    whole_seconds,
+    write_roots,
+)
+from .rolekeys import ROLES
+
+__all__ = ["create_keys", "create_lab_keys", "place_manifest", "root_fingerprint", "sign_bundle"]
 
 ROOT_FILE = "1.root.json"
 LAB_KEYS_PER_ROLE: Mapping[str, int] = {"root": 1, "targets": 1, "snapshot": 1, "timestamp": 1}
 ROOT_LIFETIME_DAYS = 730
-
-
-class _Canonical(MetadataSerializer):  # type: ignore[misc]
-    """Writes metadata in the one byte form that the importer accepts."""
-
-    def serialize(self, metadata_obj: Metadata[Any]) -> bytes:
-        return dump_canonical(metadata_obj.to_dict())
 
 
 def create_lab_keys(directory: Path) -> str:
@@ -79,7 +74,7 @@ def create_keys(
         return root_fingerprint(directory)
     root = Root(
         version=1,
-        expires=_whole_seconds(datetime.now(UTC) + timedelta(days=ROOT_LIFETIME_DAYS)),
+        expires=whole_seconds(datetime.now(UTC) + timedelta(days=ROOT_LIFETIME_DAYS)),
         consistent_snapshot=True,
     )
     for role in ROLES:
@@ -89,31 +84,13 @@ def create_keys(
             root.add_key(signer.public_key, role)
         root.roles[role].threshold = thresholds[role]
     signers = _signers(directory, root, "root")
-    (directory / ROOT_FILE).write_bytes(_signed(root, signers))
+    (directory / ROOT_FILE).write_bytes(sign_with(root, signers))
     return root_fingerprint(directory)
 
 
 def root_fingerprint(directory: Path) -> str:
     """Return the SHA-256 (hex) of the first root metadata in a key folder."""
     return sha256_hex((directory / ROOT_FILE).read_bytes())
-
-
-def place_manifest(bundle_dir: Path, raw: bytes) -> str:
-    """Write ``raw`` as ``targets/<sha256>.bundle.json`` and return the digest.
-
-    A manifest of an earlier build in the same folder is removed.
-
-    Raises:
-        RejectedError: the bytes are not a valid ``bundle.json``.
-    """
-    parse_manifest(raw)
-    digest = sha256_hex(raw)
-    folder = bundle_dir / "targets"
-    folder.mkdir(parents=True, exist_ok=True)
-    for old in folder.glob("*.bundle.json"):
-        old.unlink()
-    (folder / f"{digest}.{TARGET_NAME}").write_bytes(raw)
-    return digest
 
 
 def sign_bundle(
@@ -139,49 +116,28 @@ def sign_bundle(
         UsageError: no or several manifests, a name that is not its digest, too few keys.
         RejectedError: the manifest is not valid.
     """
-    raw = _only_manifest(bundle_dir)
-    manifest = parse_manifest(raw)
-    end = _whole_seconds(expires or manifest.expires)
+    manifest, _ = only_manifest(bundle_dir)
+    end = whole_seconds(expires or manifest.expires)
     number = version if version is not None else manifest.serial
-    roots = sorted(keys_dir.glob("*.root.json"), key=lambda path: int(path.name.partition(".")[0]))
-    if not roots:
-        raise UsageError("signing.keys", "no root metadata; create keys first", str(keys_dir))
+    roots = roots_in(keys_dir)
     root = Metadata[Root].from_file(str(roots[-1])).signed
 
-    targets = Targets(version=number, expires=end)
-    targets.targets[TARGET_NAME] = TargetFile(len(raw), {"sha256": manifest.digest}, TARGET_NAME)
-    targets_raw = _signed(targets, _signers(keys_dir, root, "targets"))
-    snapshot = Snapshot(
-        version=number, expires=end, meta={"targets.json": _meta(targets_raw, number)}
-    )
-    snapshot_raw = _signed(snapshot, _signers(keys_dir, root, "snapshot"))
-    timestamp = Timestamp(version=number, expires=end, snapshot_meta=_meta(snapshot_raw, number))
-    timestamp_raw = _signed(timestamp, _signers(keys_dir, root, "timestamp"))
+    def written(role: str, signed: Signed) -> bytes:
+        return sign_with(signed, _signers(keys_dir, root, role))
 
+    targets_raw = written("targets", targets(bundle_dir, number, role_end(root, "targets", end)))
+    snapshot_raw = written(
+        "snapshot", snapshot(targets_raw, number, role_end(root, "snapshot", end))
+    )
+    timestamp_raw = written(
+        "timestamp", timestamp(snapshot_raw, number, role_end(root, "timestamp", end))
+    )
     folder = bundle_dir / "tuf"
-    folder.mkdir(exist_ok=True)
-    for old in folder.iterdir():
-        old.unlink()
-    for path in roots:
-        (folder / path.name).write_bytes(path.read_bytes())
+    write_roots(roots, folder)
     (folder / f"{number}.targets.json").write_bytes(targets_raw)
     (folder / f"{number}.snapshot.json").write_bytes(snapshot_raw)
     (folder / "timestamp.json").write_bytes(timestamp_raw)
     return manifest.digest
-
-
-def _only_manifest(bundle_dir: Path) -> bytes:
-    found = sorted((bundle_dir / "targets").glob(f"*.{TARGET_NAME}"))
-    if len(found) != 1:
-        raise UsageError(
-            "signing.manifest",
-            f"expected one targets/<sha256>.{TARGET_NAME}, found {len(found)}",
-            str(bundle_dir),
-        )
-    raw = found[0].read_bytes()
-    if found[0].name != f"{sha256_hex(raw)}.{TARGET_NAME}":
-        raise UsageError("signing.manifest", "file name is not its digest", found[0].name)
-    return raw
 
 
 def _signers(keys_dir: Path, root: Root, role: str) -> list[CryptoSigner]:
@@ -206,24 +162,6 @@ def _signers(keys_dir: Path, root: Root, role: str) -> list[CryptoSigner]:
             str(keys_dir),
         )
     return signers
-
-
-def _signed(signed: Signed, signers: list[CryptoSigner]) -> bytes:
-    metadata: Metadata[Any] = Metadata(signed)
-    for signer in signers:
-        metadata.sign(signer, append=True)
-    raw: bytes = metadata.to_bytes(_Canonical())
-    return raw
-
-
-def _meta(raw: bytes, version: int) -> MetaFile:
-    return MetaFile(version, len(raw), {"sha256": sha256_hex(raw)})
-
-
-def _whole_seconds(moment: datetime) -> datetime:
-    if moment.tzinfo is None:
-        raise UsageError("signing.expires", "time has no zone; give a UTC time", str(moment))
-    return moment.astimezone(UTC).replace(microsecond=0)
 
 
 def _write_private(path: Path, content: bytes) -> None:

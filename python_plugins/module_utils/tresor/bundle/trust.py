@@ -2,15 +2,16 @@
 
 The four TUF roles vouch for one target, ``bundle.json``. python-tuf does the client workflow;
 this module feeds it bytes, fixes the time it judges by, and adds what an offline medium needs:
-one byte form per file, no unused signatures, Ed25519 only, thresholds that count key material.
+one byte form per file, no unused signatures, thresholds that count key material, keys that end.
+Keys are Ed25519 or OpenSSH's; the latter are checked by ``ssh-keygen`` (see ``sshsig``).
 """
 
 from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -21,14 +22,15 @@ from tuf.ngclient.config import EnvelopeType
 
 from .canonical import dump_canonical, load_strict, sha256_hex
 from .errors import RejectedError
+from .rolekeys import check_keys, check_not_ended, check_policy, name_of
 
 TARGET_NAME = "bundle.json"
 MAX_METADATA_BYTES = 512 * 1024
 MAX_ROOT_ROTATIONS = 64
-ROLES = ("root", "targets", "snapshot", "timestamp")
 
 _KEYID = re.compile(r"[0-9a-f]{64}")
-_SIGNATURE = re.compile(r"[0-9a-f]{128}")
+_SIGNATURE = re.compile(r"([0-9a-f]{2}){64,2048}")
+_BOOTSTRAP_NAME = re.compile(r"[a-z0-9][a-z0-9.-]{0,63}")
 _MALFORMED = (ValueError, TypeError, KeyError, AttributeError, RecursionError)
 
 Fetch = Callable[[str], "bytes | None"]
@@ -37,16 +39,25 @@ Fetch = Callable[[str], "bytes | None"]
 
 @dataclass(frozen=True, slots=True)
 class TrustedState:
-    """Metadata accepted by an earlier import; it can only be replaced by newer."""
+    """Metadata accepted by an earlier import; it can only be replaced by newer.
+
+    ``roots`` holds the SHA-256 of every root accepted so far, by version.
+    """
 
     root: bytes
     timestamp: bytes | None = None
     snapshot: bytes | None = None
+    roots: Mapping[int, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class VerifiedMetadata:
-    """What the signatures vouch for, and the bytes to keep for the next import."""
+    """What the signatures vouch for, and the bytes to keep for the next import.
+
+    ``bootstrap`` holds SHA-256 and size of each file of the folder ``bootstrap`` by name; None if
+    the bundle was signed without listing them. ``released_by`` names
+    the keys that signed the release.
+    """
 
     bundle_sha256: str
     bundle_size: int
@@ -54,6 +65,8 @@ class VerifiedMetadata:
     state: TrustedState
     files: frozenset[str]
     single_key: bool
+    bootstrap: Mapping[str, tuple[str, int]] | None = None
+    released_by: tuple[str, ...] = ()
 
 
 def first_root(raw: bytes | None, fingerprint: str) -> bytes:
@@ -95,8 +108,7 @@ def verify(
     """
     walk = _Walk(fetch, previous, now)
     walk.rotate_root()
-    single = walk.check_root_policy(allow_single_key)
-    return walk.finish(single)
+    return walk.finish(walk.check_root_policy(allow_single_key))
 
 
 class _Walk:
@@ -105,11 +117,12 @@ class _Walk:
         self.previous = previous
         self.raw: dict[str, bytes] = {"root": previous.root}
         self.files: set[str] = set()
+        self.roots: dict[int, str] = {}
         with _named("root.json"):
             _strict(previous.root, "root.json")
             self.trusted = TrustedMetadataSet(previous.root, EnvelopeType.METADATA)
         self.trusted.reference_time = now
-        _check_keys(self.trusted.root, "root.json")
+        check_keys(self.trusted.root, "tuf/root.json")
 
     def _read(self, name: str) -> bytes:
         raw = self.fetch(name)
@@ -121,17 +134,22 @@ class _Walk:
 
     def rotate_root(self) -> None:
         """Follow newer roots, each signed by the one before it and by itself."""
+        known = dict(self.previous.roots)
+        known[self.trusted.root.version] = sha256_hex(self.previous.root)
         for version in range(1, self.trusted.root.version + 1):
-            # Older roots may travel along; they are part of the closed world, not of the trust.
-            if self.fetch(f"{version}.root.json") is not None:
-                self.files.add(f"{version}.root.json")
-        current = self.fetch(f"{self.trusted.root.version}.root.json")
-        if current is not None and current != self.previous.root:
-            raise RejectedError(
-                "signature.root-changed",
-                "root metadata differs from the trusted one of the same version",
-                f"tuf/{self.trusted.root.version}.root.json",
-            )
+            # Older roots may travel along, but only those that were trusted here.
+            name = f"{version}.root.json"
+            raw = self.fetch(name)
+            if raw is None:
+                continue
+            if known.get(version) != sha256_hex(raw):
+                raise RejectedError(
+                    "signature.root-changed",
+                    "root metadata differs from the trusted one of the same version",
+                    f"tuf/{name}",
+                )
+            self.files.add(name)
+        self.roots = known
         for _ in range(MAX_ROOT_ROTATIONS):
             name = f"{self.trusted.root.version + 1}.root.json"
             raw = self.fetch(name)
@@ -142,25 +160,24 @@ class _Walk:
             with _named(name):
                 self.trusted.update_root(raw)
                 _all_signatures_count(raw, "root", before, self.trusted.root, name=name)
-            _check_keys(self.trusted.root, name)
+            check_keys(self.trusted.root, f"tuf/{name}")
             self.files.add(name)
             self.raw["root"] = raw
+            known[self.trusted.root.version] = sha256_hex(raw)
         raise RejectedError(
             "signature.root-rotations", f"more than {MAX_ROOT_ROTATIONS} new roots", "tuf"
         )
 
     def check_root_policy(self, allow_single_key: bool) -> bool:
-        """Refuse thresholds below two for root and targets unless the lab is meant."""
+        """Refuse keys under which one alone could release, unless the lab is meant."""
         root = self.trusted.root
-        weak = [role for role in ("root", "targets") if root.roles[role].threshold < 2]
-        if weak and not allow_single_key:
-            raise RejectedError(
-                "signature.threshold",
-                f"one key is enough for {', '.join(weak)}: such keys are for the lab. "
-                "Import with --accept-scope lab if this machine is one",
-                f"tuf/{root.version}.root.json",
-            )
-        return bool(weak)
+        try:
+            check_policy(root, f"tuf/{root.version}.root.json")
+        except RejectedError:
+            if not allow_single_key:
+                raise
+            return True
+        return False
 
     def finish(self, single_key: bool) -> VerifiedMetadata:
         """Verify timestamp, snapshot and targets."""
@@ -173,7 +190,7 @@ class _Walk:
         snapshot = self._read(snapshot_name)
         with _named(snapshot_name):
             self.trusted.update_snapshot(snapshot)
-            _all_signatures_count(snapshot, "snapshot", self.trusted.root, name=snapshot_name)
+            self._check_signatures(snapshot, "snapshot", snapshot_name)
             meta = self.trusted.snapshot.meta
             if set(meta) != {"targets.json"}:
                 raise tuf_errors.RepositoryError(f"unexpected roles {sorted(meta)}")
@@ -181,21 +198,32 @@ class _Walk:
         raw = self._read(targets_name)
         with _named(targets_name):
             targets = self.trusted.update_targets(raw)
-            _all_signatures_count(raw, "targets", self.trusted.root, name=targets_name)
+            released_by = self._check_signatures(raw, "targets", targets_name)
             if targets.delegations is not None or set(targets.targets) != {TARGET_NAME}:
                 raise tuf_errors.RepositoryError(f"the only target must be {TARGET_NAME}")
             target = targets.targets[TARGET_NAME]
             digest = target.hashes["sha256"]
             if not _KEYID.fullmatch(digest):
                 raise ValueError("target digest is not SHA-256")
+            bootstrap = _bootstrap(target.unrecognized_fields)
         return VerifiedMetadata(
             bundle_sha256=digest,
             bundle_size=target.length,
             version=targets.version,
-            state=TrustedState(self.raw["root"], timestamp, snapshot),
+            state=TrustedState(self.raw["root"], timestamp, snapshot, self.roots),
             files=frozenset(self.files),
             single_key=single_key,
+            bootstrap=bootstrap,
+            released_by=released_by,
         )
+
+    def _check_signatures(self, raw: bytes, role: str, name: str) -> tuple[str, ...]:
+        """Refuse signatures that do not count, and those of ended keys; return whose they are."""
+        root, path = self.trusted.root, f"tuf/{name}"
+        keys = [root.keys[keyid] for keyid in _all_signatures_count(raw, role, root, name=name)]
+        for key in keys:
+            check_not_ended(key, self.trusted.reference_time, path)
+        return tuple(sorted(name_of(key, path) or key.keyid[:16] for key in keys))
 
     def _timestamp(self) -> bytes:
         name = "timestamp.json"
@@ -215,7 +243,7 @@ class _Walk:
                         "sign it again with a higher serial",
                         f"tuf/{name}",
                     ) from None
-            _all_signatures_count(raw, "timestamp", self.trusted.root, name=name)
+            self._check_signatures(raw, "timestamp", name)
         return raw
 
 
@@ -261,27 +289,32 @@ def _strict(raw: bytes, name: str) -> None:
             raise RejectedError("signature.metadata", "a signature is malformed", path)
 
 
-def _check_keys(root: Root, name: str) -> None:
-    """Refuse key types other than Ed25519 and one key under two names."""
-    path = f"tuf/{name}"
-    for key in root.keys.values():
-        public = str(key.keyval.get("public", ""))
-        if (key.keytype, key.scheme) != ("ed25519", "ed25519") or not _KEYID.fullmatch(public):
-            raise RejectedError(
-                "signature.key-type", f"key {key.keyid[:16]} is {key.keytype}/{key.scheme}", path
-            )
-    if set(root.roles) != set(ROLES):
-        raise RejectedError("signature.metadata", f"roles are {sorted(root.roles)}", path)
-    for role_name, role in root.roles.items():
-        materials = {root.keys[keyid].keyval["public"] for keyid in role.keyids}
-        if len(materials) != len(role.keyids):
-            raise RejectedError(
-                "signature.key-twice", f"role {role_name} counts one key under two names", path
-            )
+def _bootstrap(extra: Mapping[str, Any]) -> dict[str, tuple[str, int]] | None:
+    """Return the signed list of the folder ``bootstrap``.
+
+    Raises:
+        ValueError, TypeError, KeyError: it is malformed.
+    """
+    if not extra:
+        return None
+    if set(extra) != {"custom"} or set(extra["custom"]) != {"bootstrap"}:
+        raise ValueError(f"unexpected fields {sorted(extra)} beside the target")
+    found = {}
+    for name, entry in extra["custom"]["bootstrap"].items():
+        digest, length = entry["sha256"], entry["length"]
+        if not _BOOTSTRAP_NAME.fullmatch(name) or set(entry) != {"sha256", "length"}:
+            raise ValueError(f"bootstrap file {name!r} is malformed")
+        if not _KEYID.fullmatch(digest) or type(length) is not int or length < 0:
+            raise ValueError(f"digest or length of bootstrap file {name!r} is malformed")
+        found[name] = (digest, length)
+    return found
 
 
-def _all_signatures_count(raw: bytes, role: str, *roots: Root, name: str) -> None:
+def _all_signatures_count(raw: bytes, role: str, *roots: Root, name: str) -> set[str]:
     """Refuse signatures that verify under no key of the role: nothing unexplained may ride along.
+
+    Returns:
+        The ids of the keys that signed.
 
     Raises:
         RejectedError: rule ``signature.foreign``.
@@ -298,3 +331,4 @@ def _all_signatures_count(raw: bytes, role: str, *roots: Root, name: str) -> Non
             f"signature {foreign[0][:16]} is not by a key of role {role}, or is wrong",
             f"tuf/{name}",
         )
+    return good

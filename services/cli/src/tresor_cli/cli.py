@@ -1,16 +1,24 @@
-"""Command line of ``tresor``: ``run`` a stage or a day-2 verb, list ``runs``, ask ``access``."""
+"""Command line of ``tresor``: ``run`` a stage or a verb, list ``runs``, ``access``, ``keys``."""
 
 from __future__ import annotations
 
 import argparse
 import json
+import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from tresor_cli import __version__, access, record, runner
-from tresor_cli.errors import CliError
-from tresor_cli.paths import DEFAULT_INVENTORY, DEFAULT_PLAN, DEFAULT_PROJECT, DEFAULT_RUNS, Paths
+from tresor_cli.errors import CliError, EnvironmentNotReadyError
+from tresor_cli.paths import (
+    DEFAULT_IMPORTER,
+    DEFAULT_INVENTORY,
+    DEFAULT_PLAN,
+    DEFAULT_PROJECT,
+    DEFAULT_RUNS,
+    Paths,
+)
 
 _STAGES = {
     "plan": "plan.yml",
@@ -39,6 +47,10 @@ def build_parser() -> argparse.ArgumentParser:
         _run_options(shortcut)
     runs = verbs.add_parser("runs", help="list the runs and how they ended")
     runs.add_argument("--json", action="store_true")
+    keys = verbs.add_parser(
+        "keys", add_help=False, help="the key ceremony: the importer's own command keys"
+    )
+    keys.add_argument("arguments", nargs=argparse.REMAINDER)
     _access_options(verbs.add_parser("access", help="who may use which model, by the plan"))
     return parser
 
@@ -72,10 +84,23 @@ def main(argv: Sequence[str] | None = None) -> int:
             return _list(paths, as_json=options.json)
         if options.verb == "access":
             return _access(options)
+        if options.verb == "keys":
+            return _keys(options.arguments)
         return _run(paths, options)
     except CliError as error:
         print(f"tresor: {error}", file=sys.stderr)
         return error.exit_code
+
+
+def _keys(arguments: Sequence[str]) -> int:
+    """Hand over to the importer: it was checked by its fingerprint and needs nothing installed."""
+    try:
+        return subprocess.run([DEFAULT_IMPORTER, "keys", *arguments], check=False).returncode
+    except OSError as error:
+        raise EnvironmentNotReadyError(
+            f"cannot run {DEFAULT_IMPORTER}: {error.strerror}. The first import leaves it there "
+            "(docs/runbooks/import.md); elsewhere run: python3 -I importer.pyz keys"
+        ) from error
 
 
 def _limits_hosts(arguments: Sequence[str]) -> bool:

@@ -10,6 +10,7 @@ from tresor_cli.errors import EnvironmentNotReadyError
 DEFAULT_PROJECT = Path("/srv/tresor/store/current/tree/distribution")
 DEFAULT_INVENTORY = Path("/etc/tresor/inventory/hosts.yml")
 DEFAULT_RUNS = Path("/var/lib/tresor/runs")
+DEFAULT_IMPORTER = Path("/usr/local/sbin/tresor-importer")
 DEFAULT_PLAN = Path("/var/lib/tresor/plan/plan.json")
 
 

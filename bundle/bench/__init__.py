@@ -1,0 +1,1 @@
+"""Figures of the importer: interleaved rounds on cold data, medians, one JSON object at the end."""
