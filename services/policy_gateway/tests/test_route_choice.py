@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import Counter
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -17,9 +18,12 @@ from services.policy_gateway.tests.support import (
     EngineRequest,
     Site,
     answer,
+    chunk,
     completion,
+    event,
     reply,
     settings,
+    stream_head,
 )
 from tresor_gateway import config
 from tresor_gateway.errors import ConfigError
@@ -254,6 +258,81 @@ async def test_probe_finds_a_broken_engine_and_its_recovery(
     prober._interval = 0.0
     await prober.round()
     assert all(pool.is_healthy(engine) for engine in pool.engines)
+
+
+async def _silent(request: EngineRequest, writer: asyncio.StreamWriter) -> None:
+    await asyncio.Event().wait()
+
+
+async def _says_one_word(request: EngineRequest, writer: asyncio.StreamWriter) -> None:
+    if request.body.get("stream"):
+        stream_head(writer)
+        chunk(writer, event("In "))
+        await writer.drain()
+    await asyncio.Event().wait()
+
+
+async def _until(done: Callable[[], bool]) -> None:
+    async with asyncio.timeout(10):
+        while not done():
+            await asyncio.sleep(0.005)
+
+
+async def test_requests_leave_an_engine_that_hangs(
+    make_site: MakeSite, engines: list[Engine]
+) -> None:
+    """It takes connections and says nothing; nobody waits for it after a probe did in vain."""
+    engines[0].script = _silent
+    upstream = {"probe_seconds": 0, "probe_timeout_seconds": 0.05}
+    two = [{"url": engines[0].url, "weight": 1000}, {"url": engines[1].url, "weight": 1}]
+    one = models(engines)[0] | {"replicas": two}
+    site = await make_site(models=[one, _embedding(engines)], upstream=upstream)
+    asked = [asyncio.create_task(site.ask(body=QUESTION)) for _ in range(2)]
+    await _until(lambda: bool(engines[0].requests))
+    await site.worker._prober.round()
+    assert [(await one).status for one in asked] == [200, 200]
+    hanging = next(e for e in site.worker._pool.engines if e.port == engines[0].port)
+    assert not site.worker._pool.is_healthy(hanging)
+    assert (hanging.in_flight, hanging.requests) == (0, set())
+
+
+async def test_stream_that_began_on_a_hanging_engine_is_cut(
+    make_site: MakeSite, engines: list[Engine]
+) -> None:
+    engines[0].script = _says_one_word
+    upstream = {"probe_seconds": 0, "probe_timeout_seconds": 0.05}
+    site = await make_site([engines[0].url], upstream=upstream)
+    asked = asyncio.create_task(site.ask(body={**QUESTION, "stream": True}))
+    await _until(lambda: any(e.heard > 1 for e in site.worker._pool.engines))
+    await site.worker._prober.round()
+    text = (await asked).body.decode()
+    assert '"error"' in text
+    assert "[DONE]" not in text
+
+
+async def test_busy_engine_is_not_taken_for_a_hanging_one(
+    make_site: MakeSite, engines: list[Engine]
+) -> None:
+    """The probe waits in the engine's queue while an answer of another request comes."""
+    free = asyncio.Event()
+
+    async def busy(request: EngineRequest, writer: asyncio.StreamWriter) -> None:
+        if request.target == "/v1/completions":
+            await asyncio.Event().wait()
+        await free.wait()
+        await reply(request, writer)
+
+    engines[0].script = busy
+    upstream = {"probe_seconds": 0, "probe_timeout_seconds": 0.2}
+    site = await make_site([engines[0].url], upstream=upstream)
+    asked = asyncio.create_task(site.ask(body=QUESTION))
+    await _until(lambda: bool(engines[0].requests))
+    probing = asyncio.create_task(site.worker._prober.round())
+    await _until(lambda: len(engines[0].requests) > 1)
+    free.set()
+    await probing
+    assert (await asked).status == 200
+    assert all(site.worker._pool.is_healthy(engine) for engine in site.worker._pool.engines)
 
 
 async def test_engine_that_just_answered_is_not_probed(site: Site, engines: list[Engine]) -> None:

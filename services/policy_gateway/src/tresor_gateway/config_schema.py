@@ -101,8 +101,8 @@ class Upstream(Section, frozen=True, kw_only=True):
     idle_connection_seconds: Seconds = 4.0
     cooldown_seconds: Seconds = 1.0
     cooldown_max_seconds: Seconds = 30.0
-    probe_seconds: Annotated[float, Meta(ge=0, le=3600)] = 15.0
-    probe_timeout_seconds: Seconds = 10.0
+    probe_seconds: Annotated[float, Meta(ge=0, le=3600)] = 10.0
+    probe_timeout_seconds: Seconds = 8.0
     affinity_slack: Annotated[int, Meta(ge=0, le=10_000)] = 4
     max_response_bytes: Size = 64 << 20
 

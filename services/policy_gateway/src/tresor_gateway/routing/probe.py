@@ -56,31 +56,50 @@ class Prober:
 
     async def run(self) -> None:
         """For ever; a failed probe opens the replica's circuit, a good one closes it."""
+        loop = asyncio.get_running_loop()
+        next_round = loop.time() + self._interval
         while True:
-            await asyncio.sleep(self._interval)
+            await asyncio.sleep(max(0.0, next_round - loop.time()))
+            # A probe that waits must not move the next round.
+            next_round = loop.time() + self._interval
             try:
                 await self.round()
             except Exception:
                 log.exception("probing engines")
 
     async def round(self) -> None:
-        """All replicas once, at the same time."""
+        """All replicas once, at the same time.
+
+        An engine that answered within the last half of the interval is left out, so one that stops
+        to work is found within one and a half intervals and the probe's own time.
+        """
         work = [
             self._probe(model, replica)
             for model in self.catalogue.models
             for replica in model.replicas
-            if self._pool.is_quiet(replica.engine, self._interval)
+            if self._pool.is_quiet(replica.engine, self._interval / 2)
         ]
         await asyncio.gather(*work)
 
     async def _probe(self, model: Model, replica: Replica) -> None:
-        problem = await self._ask(model, replica)
+        engine = replica.engine
+        heard = engine.heard
+        try:
+            problem = await self._ask(model, replica)
+        except TimeoutError:
+            if engine.heard != heard:
+                # It works, only not for us: answers of others have come meanwhile.
+                log.info("engine %s: busy, no answer to a probe in time", engine.address)
+            else:
+                self._pool.hangs(engine, "probe: no answer in time")
+            return
         if problem:
-            self._pool.failed(replica.engine, f"probe: {problem}")
+            self._pool.failed(engine, f"probe: {problem}")
         else:
-            self._pool.succeeded(replica.engine)
+            self._pool.succeeded(engine)
 
     async def _ask(self, model: Model, replica: Replica) -> str:
+        """Return what was wrong with the answer, or nothing. TimeoutError: there was none."""
         target, values = _BODIES[model.task]
         body = msgspec.json.encode({"model": replica.served_name, **values})
         connection: EngineConnection | None = None
@@ -96,9 +115,9 @@ class Prober:
                 )
                 return await answer.ended
         except ConnectError as error:
+            if isinstance(error.__cause__, TimeoutError):
+                raise error.__cause__ from None
             return str(error)
-        except TimeoutError:
-            return "no answer in time"
         finally:
             if connection is not None:
                 connection.close()

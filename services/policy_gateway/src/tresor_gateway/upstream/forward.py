@@ -153,6 +153,7 @@ class Forward:
     def _attempt(self, replica: Replica, *, fresh: bool = False) -> None:
         self.attempts += 1
         replica.engine.in_flight += 1
+        replica.engine.requests.add(self)
         self._counted = replica.engine
         connection = None if fresh else self._pool.idle_connection(replica.engine)
         # The deadline covers the wait for the first byte; connecting has its own.
@@ -208,6 +209,8 @@ class Forward:
 
     def head(self, status: int, headers: dict[bytes, bytes]) -> None:
         """Status and headers are known."""
+        if self._counted is not None:
+            self._counted.heard += 1
         self._status = status
         content_type = headers.get(b"content-type", b"").lower()
         self._event_stream = content_type.startswith(b"text/event-stream")
@@ -216,6 +219,8 @@ class Forward:
         """A piece of the body."""
         if self._over:
             return
+        if self._counted is not None:
+            self._counted.heard += 1
         if self._events is not None and self._status == 200 and self._event_stream:
             receiver = self._receiver
             try:
@@ -263,6 +268,12 @@ class Forward:
             self._end_of_stream()
             return
         self._fault(problem)
+
+    def abandon(self, problem: str) -> None:
+        """The engine hangs, or its host is gone; the pool knows already."""
+        if not self._over:
+            log.info("request %s: %s", self._request_id.decode(), problem)
+            self._lost()
 
     # --- streams --------------------------------------------------------------------------------
 
@@ -327,6 +338,9 @@ class Forward:
         replica = self._replica
         if replica is not None:
             self._pool.failed(replica.engine, problem)
+        self._lost()
+
+    def _lost(self) -> None:
         if self.started_stream:
             self._close()
             if (receiver := self._last_report()) is not None:
@@ -413,6 +427,7 @@ class Forward:
         engine, self._counted = self._counted, None
         if engine is not None:
             engine.in_flight -= 1
+            engine.requests.discard(self)
 
     def _extend(self, seconds: float) -> None:
         if self._deadline is not None:

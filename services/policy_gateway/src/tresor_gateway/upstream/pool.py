@@ -7,6 +7,7 @@ import logging
 import ssl
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import Protocol
 from urllib.parse import urlsplit
 
 from tresor_gateway import config_schema as schema
@@ -16,6 +17,13 @@ from tresor_gateway.upstream.connection import EngineConnection
 
 log = logging.getLogger(__name__)
 _AVERAGE_SHARE = 0.1
+
+
+class Asking(Protocol):
+    """A request that an engine is working on."""
+
+    def abandon(self, problem: str) -> None:
+        """Leave the engine: go on elsewhere, or say that the answer is lost."""
 
 
 @dataclass(eq=False)
@@ -32,6 +40,9 @@ class Engine:
     # How long answers take here (seconds), a moving average.
     average: float = 1.0
     idle: list[EngineConnection] = field(default_factory=list)
+    requests: set[Asking] = field(default_factory=set)
+    # Pieces of answers, of any request: it moves while the engine works.
+    heard: int = 0
     # ``host:port`` as it appears in messages, records and metrics.
     address: str = field(init=False)
     # The Host header of requests to it.
@@ -201,6 +212,14 @@ class EnginePool:
         log.warning("engine %s: %s; next try in %.1f s", engine.address, problem, pause)
         while engine.idle:
             engine.idle.pop().close()
+
+    def hangs(self, engine: Engine, problem: str) -> None:
+        """Nothing comes from there any more: nobody waits for it any longer."""
+        self.failed(engine, problem)
+        if engine.requests:
+            log.warning("engine %s: %d requests leave it", engine.address, len(engine.requests))
+        for request in list(engine.requests):
+            request.abandon(problem)
 
     def succeeded(self, engine: Engine) -> None:
         """The engine has answered."""
