@@ -16,7 +16,7 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from . import stream
+from . import stream, verity
 from .errors import BundleError, EnvironmentNotReadyError, RejectedError
 from .layout import Store, sync_file_system, sync_folder
 from .manifest import FileEntry
@@ -119,9 +119,13 @@ class Copier:
             waiting=sum(outcome.state == "waiting" for outcome in outcomes),
         )
 
-    def publish(self, blobs: list[FileEntry]) -> None:
-        """Move checked contents to their place in the store, read-only."""
+    def publish(self, blobs: list[FileEntry]) -> int:
+        """Move checked contents to their place in the store, read-only; return how many are sealed.
+
+        Sealing (fs-verity) is an addition where kernel and file system have it.
+        """
         folders = set()
+        sealed, possible = 0, True
         for entry in blobs:
             staged = self._staging / entry.sha256
             target = self._store.blob(entry.sha256)
@@ -129,6 +133,8 @@ class Copier:
                 if target.parent not in folders:
                     target.parent.mkdir(mode=0o755, exist_ok=True)
                     folders.add(target.parent)
+                possible = possible and verity.seal(staged)
+                sealed += possible
                 staged.replace(target)
         if len(folders) <= _FEW_FOLDERS:
             for folder in folders:
@@ -136,6 +142,7 @@ class Copier:
             sync_folder(self._store.root / "blobs")
         else:
             sync_file_system(self._store.root)
+        return sealed
 
     def locate(self, sha256: str) -> Path:
         """Return where a content lies now: staged or stored."""
@@ -221,10 +228,12 @@ class Copier:
         target = self._staging / entry.sha256
         flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
         try:
-            # Through the page cache: the kernel gathers many small writes to few large ones.
-            descriptor = os.open(target, flags, 0o600)
+            descriptor = stream.open_direct(
+                lambda more: os.open(target, flags | more, 0o600), direct=direct
+            )
             try:
                 stream.write_at(descriptor, view, count, 0)
+                os.ftruncate(descriptor, count)
                 os.fchmod(descriptor, 0o444)
             finally:
                 os.close(descriptor)
