@@ -48,7 +48,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--folder", type=Path, default=default, help="on the disk to measure")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--big-mib", type=int, default=1536, help="of each of two large contents")
-    parser.add_argument("--small", type=int, default=1024, help="how many of 256 KiB")
+    parser.add_argument("--small", type=int, default=2048, help="how many of 256 KiB")
     return parser.parse_args()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -90,3 +91,62 @@ def test_linked_folder_is_refused(model: Path) -> None:
 
 def test_empty_list_is_refused(model: Path) -> None:
     assert verify(model, listed=[])[0] == 1
+
+
+def recorded(model: Path, max_age: str = "60") -> tuple[int, str]:
+    """Run the check with a record beside the model."""
+    record = model.parent / "verified.json"
+    words = [sys.executable, "-I", SCRIPT, model.parent / "manifest.json", record, max_age]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    return done.returncode, done.stderr
+
+
+def hashed_at(model: Path) -> list[float]:
+    found = json.loads((model.parent / "verified.json").read_text())
+    return [entry["hashed"] for _, entry in sorted(found.items())]
+
+
+def test_recent_check_of_an_unchanged_file_is_believed_for_its_age(model: Path) -> None:
+    verify(model)
+    assert recorded(model) == (0, "")
+    first = hashed_at(model)
+    assert recorded(model) == (0, "") and hashed_at(model) == first
+    assert recorded(model, "0") == (0, "") and hashed_at(model) != first
+
+
+def test_changed_file_is_hashed_though_its_size_and_mtime_are_the_same(model: Path) -> None:
+    verify(model)
+    recorded(model)
+    weights = model / "model.safetensors"
+    before = weights.stat()
+    weights.write_bytes(b"Weights" + weights.read_bytes()[7:])
+    os.utime(weights, ns=(before.st_atime_ns, before.st_mtime_ns))
+    code, said = recorded(model)
+    assert code == 1 and "not as listed" in said
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{", '{"x": 1}'])
+def test_damaged_record_only_costs_time(model: Path, text: str) -> None:
+    verify(model)
+    (model.parent / "verified.json").write_text(text)
+    assert recorded(model) == (0, "")
+    assert len(hashed_at(model)) == 2
+
+
+def test_record_from_the_future_is_not_believed(model: Path) -> None:
+    verify(model)
+    recorded(model)
+    path = model.parent / "verified.json"
+    found = json.loads(path.read_text())
+    for entry in found.values():
+        entry["hashed"] += 10_000
+    path.write_text(json.dumps(found))
+    assert recorded(model) == (0, "")
+    assert max(hashed_at(model)) < min(entry["hashed"] for entry in found.values())
+
+
+def test_refused_model_leaves_no_record(model: Path) -> None:
+    verify(model)
+    (model / "extra.py").write_text("")
+    assert recorded(model)[0] == 1
+    assert not (model.parent / "verified.json").exists()

@@ -1,8 +1,12 @@
 """Check a model's files against their list before an engine loads them.
 
-Usage: verify_model.py MANIFEST, a JSON file with ``folder`` and ``files`` (path, size, sha256).
-Exit status 0 if the folder holds exactly these files with this content, 1 if not.
+Usage: verify_model.py MANIFEST [RECORD MAX_AGE], a JSON file with ``folder`` and ``files`` (path,
+size, sha256). Exit status 0 if the folder holds exactly these files with this content, 1 if not.
 Standard library only; runs as the engine's user, inside the engine's sandbox.
+
+With RECORD, a file that was hashed less than MAX_AGE seconds ago is not hashed again while inode,
+size, mtime and ctime are the same: an engine of 800 GB then restarts at once. Whoever changes a
+file changes its ctime, which nobody can set; files belong to root, the record to the engine.
 """
 
 from __future__ import annotations
@@ -12,6 +16,7 @@ import json
 import os
 import stat
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -27,7 +32,49 @@ def _digest(path: Path) -> str:
     return digest.hexdigest()
 
 
-def _fault(folder: Path, entry: dict[str, object]) -> str | None:
+class Record:
+    """What was hashed when, by path; damaged or missing records only cost time."""
+
+    def __init__(self, path: Path | None, max_age: float) -> None:
+        self._path = path
+        self._max_age = max_age
+        self._now = time.time()
+        self._old = self._read()
+        self._new: dict[str, object] = {}
+
+    def _read(self) -> dict[str, object]:
+        try:
+            found = json.loads(self._path.read_text(encoding="ascii")) if self._path else {}
+        except (OSError, ValueError):
+            return {}
+        return found if isinstance(found, dict) else {}
+
+    def digest(self, path: Path, status: os.stat_result) -> str:
+        """Return the file's digest: the one of the record while it may be believed."""
+        identity = [status.st_dev, status.st_ino, status.st_size]
+        identity += [status.st_mtime_ns, status.st_ctime_ns]
+        match self._old.get(str(path)):
+            case {"identity": known, "sha256": str(digest), "hashed": int() | float() as hashed}:
+                if known == identity and 0 <= self._now - hashed < self._max_age:
+                    self._new[str(path)] = self._old[str(path)]
+                    return digest
+        found = _digest(path)
+        self._new[str(path)] = {"identity": identity, "sha256": found, "hashed": self._now}
+        return found
+
+    def save(self) -> None:
+        """Write the record; without it the next start hashes everything."""
+        if self._path is None:
+            return
+        fresh = self._path.with_suffix(".new")
+        try:
+            fresh.write_text(json.dumps(self._new), encoding="ascii")
+            fresh.replace(self._path)
+        except OSError as error:
+            print(f"cannot keep what was verified: {error}", file=sys.stderr)
+
+
+def _fault(folder: Path, entry: dict[str, object], record: Record) -> str | None:
     path = folder / str(entry["path"])
     try:
         status = path.lstat()
@@ -35,7 +82,7 @@ def _fault(folder: Path, entry: dict[str, object]) -> str | None:
             return f"{path} is no regular file"
         if status.st_size != entry["size"]:
             return f"{path} has {status.st_size} bytes, {entry['size']} are listed"
-        found = _digest(path)
+        found = record.digest(path, status)
     except OSError as error:
         return f"{path}: {error.strerror}"
     return None if found == entry["sha256"] else f"{path} has SHA-256 {found}, not as listed"
@@ -55,15 +102,18 @@ def main() -> int:
     """Run the check; faults go to standard error."""
     manifest = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
     folder, entries = Path(manifest["folder"]), manifest["files"]
+    record = Record(Path(sys.argv[2]), float(sys.argv[3])) if len(sys.argv) > 3 else Record(None, 0)
     if not entries:
         faults = [f"the list of {folder} is empty"]
     elif not folder.is_dir():
         faults = [f"{folder} does not exist"]
     else:
         with ThreadPoolExecutor(_THREADS) as pool:
-            checked = pool.map(lambda entry: _fault(folder, entry), entries)
+            checked = pool.map(lambda entry: _fault(folder, entry, record), entries)
             faults = [fault for fault in checked if fault is not None]
         faults += _surplus(folder, entries)
+    if not faults:
+        record.save()
     for fault in faults:
         print(f"model refused: {fault}", file=sys.stderr)
     if faults:

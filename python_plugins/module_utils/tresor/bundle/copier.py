@@ -16,9 +16,9 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from . import stream
+from . import stream, verity
 from .errors import BundleError, EnvironmentNotReadyError, RejectedError
-from .layout import Store, sync_file_system
+from .layout import Store, sync_file_system, sync_folder
 from .manifest import FileEntry
 from .medium import Medium, Volume, whole
 from .partial import Partial, Piece, pieces_of, write_error
@@ -29,6 +29,7 @@ from .trust import VerifiedMetadata
 WORKERS = 2
 SMALL_WORKERS = 4
 SPACE_MARGIN = 1.05
+_FEW_FOLDERS = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +76,8 @@ class Copier:
         self._staging = store.staging(verified.bundle_sha256)
         self._stop = threading.Event()
         self._local = threading.local()
+        self._staged: set[str] = set()
+        self._stored: set[str] = set()
 
     def run(self, blobs: list[FileEntry]) -> CopyResult:
         """Copy or re-verify all contents that are on this volume, largest first.
@@ -86,11 +89,21 @@ class Copier:
         """
         self._staging.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._sweep(blobs)
+        self._staged = set(_names(self._staging))
+        self._stored = {
+            name
+            for prefix in {entry.sha256[:2] for entry in blobs}
+            for name in _names(self._store.root / "blobs" / prefix)
+        }
         ordered = sorted(blobs, key=lambda entry: (-entry.size, entry.sha256))
         large = [entry for entry in ordered if entry.size >= stream.DIRECT_MIN_BYTES]
         outcomes = self._all(large, WORKERS)
         outcomes += self._all(ordered[len(large) :], SMALL_WORKERS if WORKERS > 1 else 1)
-        sync_file_system(self._staging)
+        # Large contents were flushed one by one; the small ones are flushed all at once.
+        if any(outcome.state == "copied" for outcome in outcomes[len(large) :]):
+            sync_file_system(self._staging)
+        else:
+            sync_folder(self._staging)
         self._progress.finish()
         copied = [
             entry
@@ -106,9 +119,13 @@ class Copier:
             waiting=sum(outcome.state == "waiting" for outcome in outcomes),
         )
 
-    def publish(self, blobs: list[FileEntry]) -> None:
-        """Move checked contents to their place in the store, read-only."""
+    def publish(self, blobs: list[FileEntry]) -> int:
+        """Move checked contents to their place in the store, read-only; return how many are sealed.
+
+        Sealing (fs-verity) is an addition where kernel and file system have it.
+        """
         folders = set()
+        sealed, possible = 0, True
         for entry in blobs:
             staged = self._staging / entry.sha256
             target = self._store.blob(entry.sha256)
@@ -116,9 +133,16 @@ class Copier:
                 if target.parent not in folders:
                     target.parent.mkdir(mode=0o755, exist_ok=True)
                     folders.add(target.parent)
+                possible = possible and verity.seal(staged)
+                sealed += possible
                 staged.replace(target)
-        if folders:
+        if len(folders) <= _FEW_FOLDERS:
+            for folder in folders:
+                sync_folder(folder)
+            sync_folder(self._store.root / "blobs")
+        else:
             sync_file_system(self._store.root)
+        return sealed
 
     def locate(self, sha256: str) -> Path:
         """Return where a content lies now: staged or stored."""
@@ -152,9 +176,7 @@ class Copier:
             return _One("stopped")
         try:
             damaged = False
-            for path in (self._staging / entry.sha256, self._store.blob(entry.sha256)):
-                if not path.is_file():
-                    continue
+            for path in self._found(entry):
                 if path.stat().st_size == entry.size and hash_file(path) == entry.sha256:
                     self._progress.add(entry.size)
                     return _One("kept")
@@ -163,6 +185,13 @@ class Copier:
         except BaseException:
             self._stop.set()
             raise
+
+    def _found(self, entry: FileEntry) -> list[Path]:
+        """Return where a content seems to be already."""
+        found = [self._staging / entry.sha256] if entry.sha256 in self._staged else []
+        if entry.sha256 in self._stored:
+            found.append(self._store.blob(entry.sha256))
+        return found
 
     def _bring(self, entry: FileEntry, *, damaged: bool) -> _One:
         if not self._volume.pieces(entry):
@@ -185,11 +214,11 @@ class Copier:
     def _copy_small(self, entry: FileEntry) -> None:
         """Read a whole small file, and write those very bytes if they are the right ones."""
         (piece,) = pieces_of(entry, self._volume)
-        content = bytearray(entry.size + 1)
-        view = memoryview(content)
-        with self._reading(piece, direct=False) as source:
+        direct = entry.size >= stream.DIRECT_SMALL_BYTES
+        view = self._small_buffer()
+        with self._reading(piece, direct=direct) as source:
             try:
-                count = stream.read_at(source, view, 0)
+                count = stream.read_at(source, view[: stream.aligned(entry.size + 1)], 0)
             except OSError as error:
                 raise self._medium.gone(piece.path, error) from error
         self._check_length(piece.path, entry.size, count)
@@ -197,12 +226,14 @@ class Copier:
         if seen != entry.sha256:
             raise _wrong(entry, seen)
         target = self._staging / entry.sha256
+        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
         try:
-            descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o444)
+            descriptor = stream.open_direct(
+                lambda more: os.open(target, flags | more, 0o600), direct=direct
+            )
             try:
-                left = view[:count]
-                while left:
-                    left = left[os.write(descriptor, left) :]
+                stream.write_at(descriptor, view, count, 0)
+                os.ftruncate(descriptor, count)
                 os.fchmod(descriptor, 0o444)
             finally:
                 os.close(descriptor)
@@ -274,12 +305,25 @@ class Copier:
             return self._medium.gone(path, error)
         return RejectedError("content.missing", "listed file is not on the medium", path)
 
+    def _small_buffer(self) -> memoryview:
+        """Return this thread's buffer for a whole small file and the block after it."""
+        if not hasattr(self._local, "small"):
+            self._local.small = stream.Buffers(1, stream.DIRECT_MIN_BYTES + stream.ALIGN)
+        return self._local.small.take()[0]  # type: ignore[no-any-return]
+
     def _buffers(self) -> stream.Buffers:
         """Return this thread's buffers; they live as long as the thread."""
         if not hasattr(self._local, "buffers"):
             self._local.buffers = stream.Buffers()
         found: stream.Buffers = self._local.buffers
         return found
+
+
+def _names(folder: Path) -> list[str]:
+    try:
+        return [path.name for path in folder.iterdir()]
+    except FileNotFoundError:
+        return []
 
 
 def missing_bytes(store: Store, bundle: str, blobs: list[FileEntry]) -> int:

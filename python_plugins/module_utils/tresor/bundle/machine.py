@@ -182,7 +182,9 @@ class Importer(Releasing, Upkeep):
         for item in verdicts:
             if item.severity == gates.RED:
                 self.event("policy.waiver.used", bundle=manifest.digest, rule=item.rule)
-        copier.publish(blobs)
+        sealed = copier.publish(blobs)
+        if sealed:
+            self.event("store.sealed", bundle=manifest.digest, contents=sealed)
         shutil.rmtree(self.store.staging(manifest.digest), ignore_errors=True)
         raw = medium.manifest(verified)
         record = release.release_record(manifest, environments)

@@ -20,7 +20,8 @@ from pathlib import Path
 
 ALIGN = 4096
 CHUNK_BYTES = 8 * 1024 * 1024
-DIRECT_MIN_BYTES = 1024 * 1024  # below, one buffered read is faster
+DIRECT_MIN_BYTES = 1024 * 1024  # below, a file is read as a whole before any of it is written
+DIRECT_SMALL_BYTES = 64 * 1024  # below, the page cache is faster
 _BUFFERS = 3
 
 Open = Callable[[int], int]
@@ -36,6 +37,11 @@ def open_direct(opener: Open, *, direct: bool) -> int:
             if error.errno != errno.EINVAL:
                 raise
     return opener(0)
+
+
+def aligned(size: int) -> int:
+    """Return a size rounded up to whole blocks."""
+    return -(-size // ALIGN) * ALIGN
 
 
 def is_direct(descriptor: int) -> bool:
@@ -83,7 +89,7 @@ def write_at(descriptor: int, buffer: memoryview, count: int, offset: int) -> No
     """
     padded = count
     if is_direct(descriptor):
-        padded = -(-count // ALIGN) * ALIGN
+        padded = aligned(count)
         buffer[count:padded] = bytes(padded - count)
     done = 0
     while done < padded:
@@ -139,7 +145,7 @@ def chunks(
                 if view is None:
                     return
                 # Direct reads ask for whole blocks; what is past the limit is not yielded.
-                wanted = min(len(view), -(-(limit - position) // ALIGN) * ALIGN)
+                wanted = min(len(view), aligned(limit - position))
                 count = min(read_at(descriptor, view[:wanted], start + position), limit - position)
                 if count:
                     full.put((view, count, None))
