@@ -100,11 +100,11 @@ class Call:
             setattr(self, name, getattr(call, name))
         self.exchange.context = self
 
-    @property
-    def _shape(self) -> Callable[[ApiError], bytes]:
+    def _shape(self, error: ApiError) -> bytes:
+        """A refusal's body as the endpoint's clients expect it."""
         endpoint = self.endpoint
         anthropic = endpoint is not None and endpoint.anthropic
-        return ApiError.anthropic_body if anthropic else ApiError.body
+        return error.anthropic_body() if anthropic else error.body()
 
     @property
     def streaming(self) -> bool:
