@@ -15,14 +15,18 @@ _NUMBERS: Final = b"0123456789+-.eE, \t\r\n"
 _BASE64: Final = (string.ascii_letters + string.digits + "+/=").encode()
 
 
-class _Embedding(Struct, gc=False):
+class Embedding(Struct, gc=False):
+    """One vector, as the engine wrote it."""
+
     index: int
     embedding: Raw
     object: str = "embedding"
 
 
-class _Answer(Struct, gc=False):
-    data: list[_Embedding]
+class EmbeddingAnswer(Struct, gc=False):
+    """Vectors in the order of the inputs."""
+
+    data: list[Embedding]
     object: str = "list"
     id: str | UnsetType = UNSET
     created: int | UnsetType = UNSET
@@ -30,7 +34,7 @@ class _Answer(Struct, gc=False):
     usage: Usage | UnsetType = UNSET
 
 
-_DECODER: Final = msgspec.json.Decoder(_Answer)
+_DECODER: Final = msgspec.json.Decoder(EmbeddingAnswer)
 
 
 def clean(body: bytes) -> bytes:

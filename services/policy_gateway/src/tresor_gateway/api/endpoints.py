@@ -38,6 +38,7 @@ MESSAGES: Final = Endpoint(
 )
 RESPONSES: Final = Endpoint("responses", b"POST", b"/v1/responses", "chat", CHAT.target)
 RERANK: Final = Endpoint("rerank", b"POST", b"/v1/rerank", "rerank")
+PUBLIC: Final = (MODELS, CHAT, COMPLETIONS, MESSAGES, RESPONSES, EMBEDDINGS, RERANK)
 AUTHORIZE: Final = Endpoint("authorize", b"GET", b"/internal/authorize")
 
 
@@ -45,12 +46,7 @@ class EndpointTable:
     """Looks a request up by exact method and target; a query string is part of the target."""
 
     def __init__(self, tasks: frozenset[str], *, internal: bool) -> None:
-        public = [MODELS]
-        public += [
-            e
-            for e in (CHAT, COMPLETIONS, MESSAGES, RESPONSES, EMBEDDINGS, RERANK)
-            if e.task in tasks
-        ]
+        public = [e for e in PUBLIC if e.task is None or e.task in tasks]
         self._names = {endpoint.name: endpoint for endpoint in public}
         routes = [*public, AUTHORIZE] if internal else public
         self._routes = {(endpoint.method, endpoint.target): endpoint for endpoint in routes}

@@ -118,9 +118,6 @@ class MessagesRequest(Strict):
     metadata: Metadata | UnsetType = UNSET
 
 
-DECODER: Final = msgspec.json.Decoder(MessagesRequest)
-
-
 def to_chat(request: MessagesRequest) -> ChatRequest:
     """The same request as a chat completion."""
     messages: list[Message] = []

@@ -19,20 +19,25 @@ from tresor_gateway.api.parameters import (
     ChatRequest,
     CompletionRequest,
     EmbeddingRequest,
+    JsonSchema,
     RerankRequest,
+    ResponseFormat,
     Sampling,
     StreamOptions,
 )
 
 Request = ChatRequest | CompletionRequest | EmbeddingRequest | RerankRequest
 
+BODY_TYPES: Final[dict[str, type[msgspec.Struct]]] = {
+    endpoints.CHAT.name: ChatRequest,
+    endpoints.COMPLETIONS.name: CompletionRequest,
+    endpoints.EMBEDDINGS.name: EmbeddingRequest,
+    endpoints.RERANK.name: RerankRequest,
+    endpoints.MESSAGES.name: messages.MessagesRequest,
+    endpoints.RESPONSES.name: responses.ResponsesRequest,
+}
 _DECODERS: Final[dict[str, msgspec.json.Decoder[Any]]] = {
-    endpoints.CHAT.name: msgspec.json.Decoder(ChatRequest),
-    endpoints.COMPLETIONS.name: msgspec.json.Decoder(CompletionRequest),
-    endpoints.EMBEDDINGS.name: msgspec.json.Decoder(EmbeddingRequest),
-    endpoints.RERANK.name: msgspec.json.Decoder(RerankRequest),
-    endpoints.MESSAGES.name: messages.DECODER,
-    endpoints.RESPONSES.name: responses.DECODER,
+    name: msgspec.json.Decoder(kind) for name, kind in BODY_TYPES.items()
 }
 _ENCODER: Final = msgspec.json.Encoder()
 _WHERE: Final = re.compile(r" - at `\$([^`]*)`$")
@@ -118,6 +123,8 @@ def prepare(request: Request, limits: RequestLimits, context_tokens: int | None)
         parameters["inputs"] = prompts
     elif request.store:
         raise errors.bad_parameter("store", "Answers are not stored; remove the parameter store.")
+    if isinstance(request, ChatRequest):
+        _check_format(request.response_format)
     choices = request.n or 1
     _at_most("n", choices, limits.choices)
     wished = isinstance(request.max_tokens, int) or (
@@ -131,6 +138,17 @@ def prepare(request: Request, limits: RequestLimits, context_tokens: int | None)
         parameters["max_tokens"] = tokens
     asked = tokens * choices if tokens is not None and wished else 0
     return Prepared(request, stream, usage_wanted, parameters, asked)
+
+
+def _check_format(form: ResponseFormat | msgspec.UnsetType | None) -> None:
+    """A schema belongs to one form of answers, and that form needs one."""
+    if isinstance(form, ResponseFormat):
+        given = isinstance(form.json_schema, JsonSchema)
+        if given != (form.type == "json_schema"):
+            name = "response_format.json_schema"
+            raise errors.bad_request(
+                f"The parameter {name} belongs to the type json_schema, which needs it.", param=name
+            )
 
 
 def _at_most(name: str, value: int, limit: int) -> None:

@@ -108,9 +108,6 @@ class ResponsesRequest(Strict):
     user: Annotated[str, Meta(max_length=512)] | UnsetType | None = UNSET
 
 
-DECODER: Final = msgspec.json.Decoder(ResponsesRequest)
-
-
 def to_chat(request: ResponsesRequest) -> ChatRequest:
     """The same request as a chat completion."""
     messages: list[Message] = []

@@ -1,0 +1,1 @@
+"""The gateway under hostile use: what takes longer than the unit tests may."""
