@@ -5,7 +5,7 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export PYTHONPATH := $(CURDIR)/molecule:$(CURDIR)/python_plugins/module_utils
 LAB := molecule/lab/labctl
 MYPY_TARGETS := bundle/builder python_plugins/module_utils/tresor molecule/lab molecule/stages \
-	services/policy_gateway/src/tresor_gateway services/policy_gateway/bench services/policy_gateway/hatch_build.py services/host_exporter/src/tresor_exporter \
+	services/policy_gateway/src/tresor_gateway services/policy_gateway/bench services/policy_gateway/fuzz services/policy_gateway/hatch_build.py services/host_exporter/src/tresor_exporter \
 	services/vector/src/tresor_vector services/cli/src/tresor_cli docs/tools \
 	services/siem_reader/src/tresor_siem services/gpu_watcher/src/tresor_gpu_watcher
 
@@ -89,6 +89,9 @@ bench-gateway: setup  ## the policy gateway beside plain NGINX, some minutes; AR
 
 bench-floors: setup  ## the same, short: fails when a floor of CPU, leaks, memory or records is broken
 	python -m services.policy_gateway.bench --rounds 2 --seconds 2 --short
+
+fuzz-gateway: setup  ## some minutes: hostile clients and engines, schemathesis, atheris and many examples on the policy gateway
+	PYTHONPATH=$(CURDIR)/services/policy_gateway/src:$(PYTHONPATH) python -m services.policy_gateway.fuzz $(ARGS)
 
 lab-status: setup  ## hosts of this checkout's lab
 	$(LAB) status

@@ -84,7 +84,12 @@ async def stand_alone(folder: Path, **limits: Any) -> AsyncIterator[Site]:  # no
             {"group": "users", "models": ["rerank-model"], "endpoints": ["rerank"]},
         ],
         "limits": limits,
-        "upstream": {"probe_seconds": 0},
+        # An engine that failed is asked again at once: it fails only when it is told to.
+        "upstream": {
+            "probe_seconds": 0,
+            "cooldown_seconds": 0.001,
+            "cooldown_max_seconds": 0.001,
+        },
         "audit": {"directory": str(folder / "audit"), "host": "fuzz"},
     }
     path = folder / "gateway.yml"

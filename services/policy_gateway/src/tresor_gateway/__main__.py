@@ -17,6 +17,7 @@ from tresor_gateway import config as configuration
 from tresor_gateway.config_schema import Config
 from tresor_gateway.errors import GatewayError
 from tresor_gateway.process import child, portal, single
+from tresor_gateway.process.files import raise_limit
 from tresor_gateway.process.supervisor import Supervisor
 
 EXIT_CONFIG: Final = 78
@@ -40,6 +41,7 @@ def main(arguments: list[str] | None = None) -> int:
         if options.check:
             print(f"{options.config}: ok")
             return 0
+        raise_limit(config)
         if options.worker is not None and options.channel is not None:
             uvloop.run(child.run(config, options.config, options.worker, options.channel))
             return 0
