@@ -22,7 +22,8 @@ from services.policy_gateway.fuzz.targets import TARGETS
 
 ROOT: Final = Path(__file__).resolve().parents[3]
 SERVICE: Final = ROOT / "services" / "policy_gateway"
-ATHERIS: Final = "atheris==3.1.0"
+# The newest one for Python 3.11.
+ATHERIS: Final = "atheris==3.0.0"
 _TESTS: Final = ("bytes", "engines", "files", "requests")
 
 
