@@ -69,10 +69,12 @@ def _coverage(corpus: Path, seconds: int) -> list[str]:
     """Atheris, one process for each parser."""
     environment = ROOT / "build" / "fuzz-atheris"
     python = environment / "bin" / "python"
-    if not python.exists():
-        subprocess.run(["uv", "venv", "-q", "--python", "3.11", str(environment)], check=True)
+    if not (environment / "bin" / "atheris.ready").exists():
+        venv = ["uv", "venv", "-q", "--clear", "--python", "3.11", str(environment)]
+        subprocess.run(venv, check=True)
         install = ["uv", "pip", "install", "-q", "--python", str(python), ATHERIS]
         subprocess.run([*install, "-r", str(SERVICE / "pyproject.toml")], check=True)
+        (environment / "bin" / "atheris.ready").touch()
     paths = f"{ROOT}:{SERVICE / 'src'}"
     problems = []
     for name in TARGETS:

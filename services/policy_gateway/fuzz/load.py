@@ -167,6 +167,7 @@ async def bad_engines(site: Site) -> list[str]:
     for reader, writer in held:
         reader._transport.pause_reading()  # type: ignore[attr-defined]
         writer.write(request(site, "please flood", stream=True))
+    await until(lambda: site.engine.working == len(held))
     await asyncio.sleep(2)
     if site.engine.working != len(held):
         problems.append(f"the engine floods {site.engine.working} of {len(held)}")

@@ -52,6 +52,8 @@ async def run(folder: Path, environment: Path, seconds: int) -> list[str]:
             *("--phases", "examples,coverage,fuzzing"),
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,
+            # It keeps what it found where it runs.
+            cwd=folder,
         )
         output = (await process.communicate())[0].decode(errors="replace")
         witness.stop()

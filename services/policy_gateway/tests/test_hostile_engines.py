@@ -298,4 +298,5 @@ def filtered(parts: list[bytes]) -> tuple[list[bytes], bool] | None:
             out += events.feed(part)
     except StreamFaultError:
         return None
-    return [event for event in out.split(b"\n\n") if event], events.done
+    found = [event.strip(b"\n") for event in out.split(b"\n\n")]
+    return [event for event in found if event], events.done

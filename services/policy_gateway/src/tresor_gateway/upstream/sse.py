@@ -51,6 +51,8 @@ class EventFilter:
     def _event(self, event: bytes) -> bytes:
         if self.done:
             raise StreamFaultError("event after the end of the stream")
+        # A line too many between two events belongs to neither.
+        event = event.lstrip(b"\n")
         if not event.startswith(_DATA):
             return event + _END
         payload = event[len(_DATA) :].strip()
