@@ -21,6 +21,7 @@ from services.policy_gateway.tests.support import (
     chunk,
     completion,
     event,
+    replaces_methods,
     stream_head,
     usage_event,
 )
@@ -302,6 +303,7 @@ async def test_blocked_answer_is_not_sent(
     assert record["guardrails"]["response"] == "block"
 
 
+@replaces_methods
 async def test_failing_guardrail_refuses_the_request(
     guarded: Any, engines: list[Engine], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -318,6 +320,7 @@ async def test_failing_guardrail_refuses_the_request(
     assert [record["reason"] for record in site.decisions()] == ["guardrail_failed"]
 
 
+@replaces_methods
 @pytest.mark.parametrize("problem", [GuardrailError("gone"), ValueError("bug")])
 async def test_failing_guardrail_ends_the_stream(
     guarded: Any, engines: list[Engine], monkeypatch: pytest.MonkeyPatch, problem: Exception

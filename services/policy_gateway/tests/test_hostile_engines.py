@@ -25,6 +25,7 @@ from services.policy_gateway.tests.support import (
     chunk,
     completion,
     event,
+    replaces_methods,
     stream_head,
     usage_event,
 )
@@ -175,6 +176,7 @@ async def test_garbage_in_a_stream_ends_it_with_a_record(
     assert all("internal" not in record["reason"] for record in open_site.decisions())
 
 
+@replaces_methods
 @pytest.mark.asyncio
 @pytest.mark.parametrize("stream", [False, True])
 @pytest.mark.parametrize("method", ["answer", "stream_data", "stream_end"])

@@ -12,7 +12,14 @@ from typing import Any
 import pytest
 
 from services.policy_gateway.tests.conftest import MakeSite
-from services.policy_gateway.tests.support import AUDIENCE, ISSUER, QUESTION, Issuer, Site
+from services.policy_gateway.tests.support import (
+    AUDIENCE,
+    ISSUER,
+    QUESTION,
+    Issuer,
+    Site,
+    replaces_methods,
+)
 from tresor_gateway import config_schema as schema
 from tresor_gateway.access import AccessTable
 from tresor_gateway.api.errors import ApiError
@@ -307,6 +314,7 @@ async def test_gateway_without_keys_refuses_with_503(make_site: MakeSite, tmp_pa
     assert response.error["code"] == "identity_unavailable"
 
 
+@replaces_methods
 async def test_refresh_that_fails_unexpectedly_is_answered_and_recorded(
     make_site: MakeSite, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -8,10 +8,10 @@ from typing import Final, Protocol
 import msgspec
 
 from tresor_gateway.api import embeddings, errors, messages, responses
-from tresor_gateway.api.answers import Usage
 from tresor_gateway.api.cleaning import AnswerError, decode
 from tresor_gateway.api.completions import ChatAnswer
 from tresor_gateway.api.parameters import RerankRequest
+from tresor_gateway.api.rankings import RANKING
 from tresor_gateway.call import Call
 
 _DATA: Final = b"data: "
@@ -109,18 +109,6 @@ class EmbeddingCall(Call):
         super().answer(cleaned)
 
 
-class _Result(msgspec.Struct, gc=False):
-    index: int
-    relevance_score: float
-
-
-class _Ranking(msgspec.Struct, gc=False):
-    results: list[_Result]
-    id: str = ""
-    model: str = ""
-    usage: Usage | None = None
-
-
 class RerankCall(Call):
     """A call of ``/v1/rerank``: the engine saw masked documents, the client gets its own back."""
 
@@ -135,7 +123,7 @@ class RerankCall(Call):
     def answer(self, body: bytes) -> None:
         """The engine's ranking."""
         try:
-            ranking = msgspec.json.decode(body, type=_Ranking)
+            ranking = RANKING.decode(body)
             results = [
                 {
                     "index": result.index,

@@ -422,10 +422,10 @@ class Gateway:
             raise errors.prompt_too_long(limit)
         try:
             masked = guard.incoming(parts)
-        except BlockedError as error:
-            raise errors.content_blocked(categories(str(error))) from error
-        except TooManyCandidatesError as error:
-            raise errors.prompt_too_dense() from error
+        except BlockedError as blocked:
+            raise errors.content_blocked(categories(str(blocked))) from blocked
+        except TooManyCandidatesError as dense:
+            raise errors.prompt_too_dense() from dense
         except GuardrailError as error:
             log.warning("request: %s", error)
             raise errors.guardrail_failed(late=isinstance(error, GuardrailTimeoutError)) from error

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from services.policy_gateway.tests.guardrails.support import FAR, pipeline
+from services.policy_gateway.tests.support import replaces_methods
 from tresor_gateway.guardrails.errors import BlockedError, GuardrailError, GuardrailTimeoutError
 from tresor_gateway.guardrails.pipeline import Part, Pipeline
 from tresor_gateway.guardrails.policy import KINDS, DirectionPolicy, Policy
@@ -92,6 +93,7 @@ def test_spent_time_is_an_error_and_not_a_verdict() -> None:
         slow.guard().outgoing("Nothing to see here. " * 100)
 
 
+@replaces_methods
 def test_engine_failure_is_an_error_and_not_a_verdict(monkeypatch: pytest.MonkeyPatch) -> None:
     from tresor_gateway.guardrails.engine import Matcher
 
@@ -116,6 +118,7 @@ def test_blocked_value_stops_an_answer() -> None:
         stream.feed(f"Write to {MAIL} now")
 
 
+@replaces_methods
 def test_text_of_the_same_tenant_is_judged_once(monkeypatch: pytest.MonkeyPatch) -> None:
     from tresor_gateway.guardrails.inspector import Inspector
 

@@ -82,12 +82,12 @@ def decode(endpoint: Endpoint, body: bytes) -> Request:
     """
     try:
         decoded = _DECODERS[endpoint.name].decode(body)
-    except msgspec.ValidationError as error:
-        raise _refusal(str(error)) from error
+    except msgspec.ValidationError as invalid:
+        raise _refusal(str(invalid)) from invalid
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise errors.bad_request("The body is not valid JSON.", code="invalid_json") from error
-    except RecursionError as error:
-        raise errors.bad_request("The body is nested too deeply.", code="invalid_json") from error
+    except RecursionError as deep:
+        raise errors.bad_request("The body is nested too deeply.", code="invalid_json") from deep
     request: Request = decoded
     if isinstance(decoded, messages.MessagesRequest):
         request = messages.to_chat(decoded)

@@ -69,8 +69,8 @@ class Matcher:
         hits = self._hits = []
         try:
             self._scan(data, self._handler)
-        except hyperscan.ScanTerminated as error:
-            raise TooManyCandidatesError(f"more than {MAX_HITS} possible findings") from error
+        except hyperscan.ScanTerminated as ended:
+            raise TooManyCandidatesError(f"more than {MAX_HITS} possible findings") from ended
         except hyperscan.error as error:
             raise GuardrailError(f"scan failed: {error}") from error
         return hits

@@ -145,10 +145,10 @@ class Authenticator:
     def _claims(self, token: bytes, keys: KeySet, now: float, *, may_refetch: bool) -> Claims:
         try:
             return verify(token, keys, self._policy, now)
-        except UnknownKeyError as error:
+        except UnknownKeyError as unknown:
             if may_refetch and self._store.may_refetch():
-                raise KeysNeededError from error
-            raise errors.unauthorized(error.reason, error.message) from error
+                raise KeysNeededError from unknown
+            raise errors.unauthorized(unknown.reason, unknown.message) from unknown
         except TokenRefusedError as error:
             raise errors.unauthorized(error.reason, error.message) from error
 

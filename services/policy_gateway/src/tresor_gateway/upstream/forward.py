@@ -167,9 +167,9 @@ class Forward:
     async def _connect(self, replica: Replica) -> None:
         try:
             connection = await self._pool.connect(replica.engine)
-        except ConnectError as error:
+        except ConnectError as problem:
             self._connecting = None
-            self._pool.failed(replica.engine, str(error))
+            self._pool.failed(replica.engine, str(problem))
             self._next()
             return
         self._connecting = None

@@ -179,8 +179,8 @@ class EnginePool:
                     ssl=self._tls if engine.tls else None,
                     server_hostname=engine.host if engine.tls else None,
                 )
-        except TimeoutError as error:
-            raise ConnectError("connecting took too long") from error
+        except TimeoutError as late:
+            raise ConnectError("connecting took too long") from late
         except (OSError, ssl.SSLError) as error:
             raise ConnectError(f"{type(error).__name__}: {error}") from error
         return connection
