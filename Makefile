@@ -28,7 +28,7 @@ setup: .venv/.locked  ## install the Debian packages and the locked Python envir
 demo: need-root setup  ## boot a site, build and import the bundle, converge, verify, ask the model; the site stays up
 	python -m stages demo
 
-test: need-root check bench-floors test-lab  ## everything: lint, unit tests, and the lab from create to destroy
+test: need-root check test-wheel bench-floors test-lab  ## everything: lint, unit tests, and the lab from create to destroy
 
 test-lab: need-root setup  ## the full lab run through molecule
 	@mkdir -p build; : > build/stages.log
@@ -99,6 +99,10 @@ bench-floors: setup  ## the same, short: fails when a floor of CPU, leaks, memor
 
 fuzz-gateway: setup  ## some minutes: hostile clients and engines, schemathesis, atheris and many examples on the policy gateway
 	PYTHONPATH=$(CURDIR)/services/policy_gateway/src:$(PYTHONPATH) python -m services.policy_gateway.fuzz $(ARGS)
+
+test-wheel: setup  ## slow: the gateway's tests against its wheel, with the compiled modules
+	wheel=$$(python -m services.policy_gateway.bench --build-only) && \
+	  pytest -q services/policy_gateway/tests -o pythonpath="$(CURDIR) $$wheel $(CURDIR)/python_plugins/module_utils $(CURDIR)/molecule"
 
 lab-status: setup  ## hosts of this checkout's lab
 	$(LAB) status

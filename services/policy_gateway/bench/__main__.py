@@ -33,12 +33,16 @@ def main() -> int:
     parser.add_argument("--vs-litellm", action="store_true", help="also measure LiteLLM")
     parser.add_argument("--interpreted", action="store_true", help="the sources, not the wheel")
     parser.add_argument("--short", action="store_true", help="only what has a floor")
+    parser.add_argument("--build-only", action="store_true", help="print where the wheel is")
     parser.add_argument("--no-nginx", action="store_true", help="only the gateway")
     parser.add_argument("--folder", type=Path, default=Path("build/bench"), help="work files")
     options = parser.parse_args()
     folder: Path = options.folder.absolute()
     folder.mkdir(parents=True, exist_ok=True)
     shutil.rmtree(folder / "audit", ignore_errors=True)
+    if options.build_only:
+        print(peers.wheel(folder))
+        return 0
     cores = sorted(os.sched_getaffinity(0))
     own, other = (cores[0], cores[1]) if len(cores) > 1 else (None, None)
     if other is not None:

@@ -11,7 +11,7 @@ import fcntl
 import hashlib
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -22,6 +22,8 @@ from tresor_gateway.audit.verify import ChainError, Link, check_line, lines, ord
 from tresor_gateway.errors import AuditError
 
 _KEPT_BYTES: Final = 16 << 10
+_NO_PREV: Final = b'"prev":"?"'
+_NO_SEQ: Final = b'"seq":-1'
 _FILE_MODE: Final = 0o640
 
 
@@ -78,27 +80,35 @@ class Chain:
         except OSError as error:
             raise AuditError(f"{self._path}: {error.strerror}") from error
 
-    def append(self, batch: list[records.Base]) -> None:
-        """Write records and make them durable.
+    def prepare(self, record: records.Base) -> bytes:
+        """A record's line without its place in the chain, which ``append`` fills in."""
+        record.v = records.VERSION
+        record.type = type(record).__name__.lower()
+        record.writer = self._writer
+        record.prev = "?"
+        record.seq = -1
+        return records.encode(record)
+
+    def append(self, batch: Sequence[records.Base | bytes]) -> None:
+        """Write records, prepared or not, and make them durable.
 
         On an error nothing of the batch counts as written; the file is cut back.
 
         Raises:
             OSError: the disk is full or gone.
         """
-        prev, seq, writer = self._link.prev, self._link.seq, self._writer
+        prev, seq = self._link.prev, self._link.seq
         out: list[bytes] = []
         for item in batch:
             seq += 1
-            item.v = records.VERSION
-            item.type = type(item).__name__.lower()
-            item.writer = writer
-            item.seq = seq
-            item.prev = prev
-            line = records.encode(item)
+            # Inside a JSON string a quote is escaped, so these marks are never part of a value.
+            opened = item if isinstance(item, bytes) else self.prepare(item)
+            head, rest = opened.split(_NO_PREV, 1)
+            middle, tail = rest.split(_NO_SEQ, 1)
+            line = b'%b"prev":"%b"%b"seq":%d%b' % (head, prev.encode(), middle, seq, tail)
             prev = hashlib.sha256(line).hexdigest()
             out.append(line)
-        link = Link(prev, seq, writer)
+        link = Link(prev, seq, self._writer)
         out.append(b"")
         data = b"\n".join(out)
         self._rotate(len(data))

@@ -42,7 +42,7 @@ class AuditWriter:
         self._commit_seconds = commit_seconds
         self._max_pending = max_pending
         self._strict = strict
-        self._pending: deque[tuple[records.Base, Done | None]] = deque()
+        self._pending: deque[tuple[bytes, Done | None]] = deque()
         self._wake = threading.Event()
         self._stop = threading.Event()
         self._writing = threading.Thread(target=self._run, name="audit", daemon=True)
@@ -50,7 +50,7 @@ class AuditWriter:
         # Two counters, each written by one thread only.
         self._refused = 0
         self._refused_reported = 0
-        self._batch: list[tuple[records.Base, Done | None]] = []
+        self._batch: list[tuple[bytes, Done | None]] = []
         self.written = 0
         self.commits = 0
 
@@ -86,7 +86,9 @@ class AuditWriter:
     def append(self, record: records.Base, then: Done, *, strict: bool = False) -> None:
         """Queue a record and run ``then``: at once, or if it is strict when it is on disk."""
         strict = strict or self._strict
-        self._pending.append((record, then if strict else None))
+        # Encoded here, where the record is still in the processor's cache; the writer's thread
+        # holds up the event loop for as long as it runs Python.
+        self._pending.append((self._chain.prepare(record), then if strict else None))
         if not self._wake.is_set():
             self._wake.set()
         if not strict:
@@ -136,7 +138,7 @@ class AuditWriter:
                 self._call(waiting)
 
     def _write(self) -> None:
-        items = [record for record, _ in self._batch]
+        items = [line for line, _ in self._batch]
         if self._problem is None:
             self._chain.append(items)
             return
