@@ -98,6 +98,8 @@ CLIENTS = (
 USERS = (
     User("alice", "Alice Example", ("llm-users", "llm-embedding", "team-a")),
     User("bob", "Bob Example", ("guests",)),
+    User("carol", "Carol Example", ("llm-trial",)),
+    User("dave", "Dave Example", ("llm-trial",)),
 )
 CLI = "cli"
 PORTAL = "tresor-portal"
