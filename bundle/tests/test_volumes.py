@@ -11,6 +11,7 @@ import pytest
 from bundle.builder import shards, volumes
 from bundle.builder.blobs import BlobStore
 from python_plugins.tests.bundle.helpers import NOW, Maker
+from tresor.bundle import gates
 from tresor.bundle.errors import EnvironmentNotReadyError
 from tresor.bundle.layout import Store
 from tresor.bundle.machine import Importer, Machine, Request, locked
@@ -24,6 +25,7 @@ BIG = random.Random(3).randbytes(3 * MIB + 99)  # noqa: S311 - bytes for a test
 @pytest.fixture
 def maker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Maker:
     monkeypatch.setattr(shards, "SHARD_BYTES", MIB)
+    monkeypatch.setattr(gates, "GATES", {"contents": gates.GATES["contents"]})
     keys = tmp_path / "keys"
     found = Maker(tmp_path / "medium", keys, create_lab_keys(keys))
     found.parts["distribution"][2]["big"] = BIG

@@ -83,6 +83,7 @@ class Maker:
     keys: Path
     fingerprint: str = ""
     parts: dict[str, tuple[str, str, dict[str, bytes]]] = field(default_factory=default_parts)
+    templates: dict[str, str] = field(default_factory=dict)
 
     @property
     def bundle(self) -> Path:
@@ -120,12 +121,17 @@ class Maker:
                     "revision": "abc123",
                     "format": "safetensors",
                     "license": "Apache-2.0",
+                    **self._pin(name.removeprefix("model-")),
                 }
                 for name, (kind, _, _) in sorted(self.parts.items())
                 if kind == "model"
             ],
         }
         return {**document, **changes}
+
+    def _pin(self, model: str) -> dict[str, str]:
+        digest = self.templates.get(model)
+        return {"template_sha256": digest} if digest else {}
 
     def make(self, **changes: object) -> Path:
         """Write blobs, manifest and signatures; return the bundle folder. Older blobs go."""

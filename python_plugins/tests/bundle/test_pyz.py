@@ -7,10 +7,12 @@ import json
 import os
 import subprocess
 import zipfile
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
+from python_plugins.tests.bundle.evidence import with_evidence
 from python_plugins.tests.bundle.helpers import Maker, Site
 from tresor.bundle import pyz
 from tresor.bundle.errors import UsageError
@@ -63,8 +65,8 @@ def test_missing_or_compiled_wheel_is_refused(vendored_wheels: list[Path], tmp_p
 
 @pytest.mark.skipif(not SYSTEM_PYTHON.exists(), reason="no system python3 on this machine")
 def test_whole_import_on_a_bare_python(importer: Path, site: Site, maker: Maker) -> None:
-    maker.parts.pop("model-tiny")
-    maker.make(audience={"site": "*", "arch": ["*"], "os": ["*"]})
+    times = with_evidence(maker, datetime.now(UTC) - timedelta(days=1))
+    maker.make(audience={"site": "*", "arch": ["*"], "os": ["*"]}, **times)
     store = ("--store", site.store.root)
     signers = ("--allowed-signers", site.signers)
     take = ("import", *store, "--medium", maker.bundle, "--site", "x", "--json", "--quiet")

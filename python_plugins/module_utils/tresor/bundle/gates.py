@@ -13,29 +13,17 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
 
+from ..policy import hook
+from ..policy.verdict import NOTE, PASS, RED, REFUSE, Verdict
 from .canonical import dump_canonical
 from .content import Locate
 from .errors import BundleError, EnvironmentNotReadyError, RejectedError, printable
 from .layout import Store, write_atomic
 from .manifest import BundleManifest
 
-REFUSE = "refuse"  # the bundle may not become active
-RED = "red"  # allowed by a waiver; every report shows it in red
-NOTE = "note"  # the approvers should read it
-PASS = "pass"  # noqa: S105 - the gate ran to its end and refused nothing
+__all__ = ["GATES", "NOTE", "PASS", "RED", "REFUSE", "GateInput", "Verdict", "judge", "require"]
+
 VERDICTS_FILE = "verdicts.json"
-
-
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """One finding of a gate: which rule, about what, what was seen, what to do."""
-
-    gate: str
-    rule: str
-    severity: str
-    thing: str
-    seen: str
-    action: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,16 +50,22 @@ def _whole(given: GateInput) -> list[Verdict]:
     return [Verdict("contents", "contents.passed", PASS, given.manifest.id, "complete")]
 
 
-GATES: Mapping[str, Gate] = {"contents": _whole}
+GATES: dict[str, Gate] = {"contents": _whole, **hook.GATES}
 """All gates by name; each must end with :data:`PASS` or refuse."""
 
 
 def judge(given: GateInput, gates: Mapping[str, Gate] | None = None) -> list[Verdict]:
-    """Run every gate and return all verdicts; what goes wrong inside a gate refuses."""
+    """Run every gate and return all verdicts; what goes wrong inside a gate refuses.
+
+    Raises:
+        EnvironmentNotReadyError: the site's rules or its scanner cannot be used.
+    """
     found: list[Verdict] = []
     for name, gate in (GATES if gates is None else gates).items():
         try:
             found.extend(gate(given))
+        except EnvironmentNotReadyError:
+            raise
         except BundleError as error:
             found.append(Verdict(name, error.rule, REFUSE, error.path or name, str(error)))
         except Exception as error:
