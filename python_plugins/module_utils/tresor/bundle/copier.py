@@ -76,6 +76,8 @@ class Copier:
         self._staging = store.staging(verified.bundle_sha256)
         self._stop = threading.Event()
         self._local = threading.local()
+        self._lock = threading.Lock()
+        self._folders: list[int] = []
         self._staged: set[str] = set()
         self._stored: set[str] = set()
 
@@ -90,11 +92,7 @@ class Copier:
         self._staging.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._sweep(blobs)
         self._staged = set(_names(self._staging))
-        self._stored = {
-            name
-            for prefix in {entry.sha256[:2] for entry in blobs}
-            for name in _names(self._store.root / "blobs" / prefix)
-        }
+        self._stored = _stored(self._store, blobs)
         ordered = sorted(blobs, key=lambda entry: (-entry.size, entry.sha256))
         large = [entry for entry in ordered if entry.size >= stream.DIRECT_MIN_BYTES]
         outcomes = self._all(large, WORKERS)
@@ -126,10 +124,11 @@ class Copier:
         """
         folders = set()
         sealed, possible = 0, True
+        here = set(_names(self._staging))
         for entry in blobs:
-            staged = self._staging / entry.sha256
-            target = self._store.blob(entry.sha256)
-            if staged.exists():
+            if entry.sha256 in here:
+                staged = self._staging / entry.sha256
+                target = self._store.blob(entry.sha256)
                 if target.parent not in folders:
                     target.parent.mkdir(mode=0o755, exist_ok=True)
                     folders.add(target.parent)
@@ -157,13 +156,17 @@ class Copier:
                 path.unlink()
 
     def _all(self, entries: Sequence[FileEntry], workers: int) -> list[_One]:
-        with ThreadPoolExecutor(workers, thread_name_prefix="copy") as pool:
-            futures = [pool.submit(self._one, entry) for entry in entries]
-            wait(futures, return_when=FIRST_EXCEPTION)
-            if any(future.done() and future.exception() for future in futures):
-                self._stop.set()
-                for future in futures:
-                    future.cancel()
+        try:
+            with ThreadPoolExecutor(workers, thread_name_prefix="copy") as pool:
+                futures = [pool.submit(self._one, entry) for entry in entries]
+                wait(futures, return_when=FIRST_EXCEPTION)
+                if any(future.done() and future.exception() for future in futures):
+                    self._stop.set()
+                    for future in futures:
+                        future.cancel()
+        finally:
+            while self._folders:
+                os.close(self._folders.pop())
         failures = [
             error for future in futures if not future.cancelled() and (error := future.exception())
         ]
@@ -233,7 +236,8 @@ class Copier:
             )
             try:
                 stream.write_at(descriptor, view, count, 0)
-                os.ftruncate(descriptor, count)
+                if count % stream.ALIGN:
+                    os.ftruncate(descriptor, count)
                 os.fchmod(descriptor, 0o444)
             finally:
                 os.close(descriptor)
@@ -284,13 +288,38 @@ class Copier:
     @contextmanager
     def _reading(self, piece: Piece, *, direct: bool) -> Iterator[int]:
         def opener(flags: int) -> int:
-            return self._medium.open(piece.path, flags)
+            return self._medium.open(piece.path, flags, self._folder_of(piece.path))
 
         try:
             with stream.reading(opener, direct=direct) as source:
                 yield source
         except FileNotFoundError as error:
             raise self._missing(piece.path, error) from error
+
+    def _folder_of(self, path: str) -> int:
+        """Return a descriptor of a file's folder on the medium; neighbours share one.
+
+        Raises:
+            FileNotFoundError: there is no such folder.
+            RejectedError: ``medium.type``.
+            EnvironmentNotReadyError: ``medium.gone``.
+        """
+        above = path.rpartition("/")[0]
+        known: tuple[str, int] | None = getattr(self._local, "folder", None)
+        if known is not None and known[0] == above:
+            return known[1]
+        try:
+            descriptor = self._medium.open_folder(above)
+        except FileNotFoundError:
+            raise
+        except OSError as error:
+            if error.errno in (errno.ELOOP, errno.ENOTDIR):
+                raise RejectedError("medium.type", "a link instead of a folder", above) from error
+            raise self._medium.gone(above, error) from error
+        with self._lock:
+            self._folders.append(descriptor)
+        self._local.folder = (above, descriptor)
+        return descriptor
 
     def _check_length(self, path: str, wanted: int, seen: int) -> None:
         if seen > wanted:
@@ -319,6 +348,12 @@ class Copier:
         return found
 
 
+def _stored(store: Store, blobs: Sequence[FileEntry]) -> set[str]:
+    """Return the names in those folders of the store that the contents belong to."""
+    prefixes = {entry.sha256[:2] for entry in blobs}
+    return {name for prefix in prefixes for name in _names(store.root / "blobs" / prefix)}
+
+
 def _names(folder: Path) -> list[str]:
     try:
         return [path.name for path in folder.iterdir()]
@@ -329,14 +364,14 @@ def _names(folder: Path) -> list[str]:
 def missing_bytes(store: Store, bundle: str, blobs: list[FileEntry]) -> int:
     """Return how many bytes of disk an import still has to take."""
     staging = store.staging(bundle)
+    here = set(_names(staging)) | _stored(store, blobs)
     missing = 0
     for entry in blobs:
-        if store.blob(entry.sha256).exists() or (staging / entry.sha256).exists():
+        if entry.sha256 in here:
             continue
-        try:
+        taken = 0
+        if f"{entry.sha256}.part" in here:
             taken = (staging / f"{entry.sha256}.part").stat().st_blocks * 512
-        except OSError:
-            taken = 0
         missing += max(0, entry.size - taken)
     return missing
 

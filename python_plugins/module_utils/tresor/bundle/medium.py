@@ -82,12 +82,13 @@ class Medium:
             raise RejectedError("medium.size", f"more than {limit} bytes", path)
         return raw
 
-    def open(self, path: str, flags: int = 0) -> int:
+    def open(self, path: str, flags: int = 0, folder: int = -1) -> int:
         """Open a regular file below the root; no part of the path may be a link.
 
         Args:
             path: relative to the root.
             flags: added to those for reading, for example ``os.O_DIRECT``.
+            folder: descriptor of the file's folder from :meth:`open_folder`, if it is at hand.
 
         Returns:
             A descriptor.
@@ -98,14 +99,10 @@ class Medium:
             EnvironmentNotReadyError: rule ``medium.gone``.
             OSError: with EINVAL, if the file system does not know ``flags``.
         """
-        *folders, name = path.split("/")
+        above, _, name = path.rpartition("/")
         parent = descriptor = -1
         try:
-            parent = os.open(self.root, _FOLDER & ~os.O_NOFOLLOW)
-            for folder in folders:
-                child = os.open(folder, _FOLDER, dir_fd=parent)
-                os.close(parent)
-                parent = child
+            parent = self.open_folder(above) if folder < 0 else folder
             descriptor = os.open(
                 name,
                 os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | flags,
@@ -122,7 +119,7 @@ class Medium:
                 ) from error
             raise self.gone(path, error) from error
         finally:
-            if parent >= 0:
+            if parent >= 0 and folder < 0:
                 os.close(parent)
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             os.close(descriptor)
@@ -234,7 +231,7 @@ class Medium:
         while folders:
             folder = folders.pop()
             try:
-                descriptor = self._folder(folder)
+                descriptor = self.open_folder(folder)
                 try:
                     with os.scandir(descriptor) as entries:
                         for entry in entries:
@@ -262,7 +259,12 @@ class Medium:
             except OSError as error:
                 raise self.gone(folder or ".", error) from error
 
-    def _folder(self, path: str) -> int:
+    def open_folder(self, path: str) -> int:
+        """Open a folder below the root, step by step and through no link; return a descriptor.
+
+        Raises:
+            OSError: there is none, or a part of the path is no folder.
+        """
         descriptor = os.open(self.root, _FOLDER & ~os.O_NOFOLLOW)
         for name in path.split("/") if path else []:
             try:
