@@ -23,8 +23,8 @@ def main() -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for number, seed in enumerate(seeds):
         (folder / f"seed-{number}").write_bytes(seed)
-    targets.quiet()
-    limits = ["-max_len=4096", "-timeout=10", "-rss_limit_mb=2048", "-print_final_stats=1"]
+    targets.prepare()
+    limits = ["-max_len=4096", "-timeout=30", "-rss_limit_mb=2048", "-print_final_stats=1"]
     artefacts = f"-artifact_prefix={folder.parent}/find-{name}-"
     atheris.Setup(
         [sys.argv[0], f"-max_total_time={seconds}", *limits, artefacts, str(folder)], target

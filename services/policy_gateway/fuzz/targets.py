@@ -316,6 +316,7 @@ TARGETS: Final[dict[str, tuple[Callable[[bytes], Any], tuple[bytes, ...]]]] = {
 }
 
 
-def quiet() -> None:
-    """No warnings about what is tried here on purpose."""
+def prepare() -> None:
+    """Compile the patterns, and give no warnings about what is tried here on purpose."""
     logging.disable(logging.CRITICAL)
+    _judges()
