@@ -70,6 +70,16 @@ def test_an_embedding_is_a_vector_of_numbers() -> None:
         assert not judge.embedding_answer(answer(200, {"data": [{"embedding": vector}]}))[0]
 
 
+def test_a_reranker_scores_every_document_once() -> None:
+    def scored(*indices: int) -> Response:
+        results = [{"index": index, "relevance_score": 0.5} for index in indices]
+        return answer(200, {"results": results})
+
+    assert judge.rerank_answer(scored(1, 0), 2)[0]
+    for refused in (scored(0), scored(0, 0), scored(0, 2), answer(200, {}), answer(404, {})):
+        assert not judge.rerank_answer(refused, 2)[0]
+
+
 def stream(*events: tuple[float, str]) -> Response:
     return Response(200, {}, b"", 1.0, events)
 

@@ -105,6 +105,18 @@ def embedding_answer(response: Response) -> Verdict:
     return size > 0 and size == len(vector), f"HTTP 200, vector of {size} numbers"
 
 
+def rerank_answer(response: Response, documents: int) -> Verdict:
+    """Judge a reranker's answer: every document once, each with a score."""
+    if response.status != 200:
+        return False, f"HTTP {response.status} {_excerpt(response.body)}"
+    try:
+        body: Any = response.json()
+        scores = {entry["index"]: float(entry["relevance_score"]) for entry in body["results"]}
+    except (KeyError, TypeError, ValueError):
+        return False, f"HTTP 200 without scores: {_excerpt(response.body)}"
+    return sorted(scores) == list(range(documents)), f"HTTP 200, {len(scores)} scores"
+
+
 def streamed_answer(response: Response) -> Verdict:
     """Judge a stream: several pieces of text, time between them, a proper end."""
     if response.status != 200:

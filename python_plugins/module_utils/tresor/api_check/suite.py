@@ -19,6 +19,7 @@ from .recorder import Recorder, json_request
 CHAT = "/v1/chat/completions"
 COMPLETIONS = "/v1/completions"
 EMBEDDINGS = "/v1/embeddings"
+RERANK = "/v1/rerank"
 MODELS = "/v1/models"
 UNKNOWN_MODEL = "no-such-model"
 
@@ -149,6 +150,9 @@ class Suite:
         for model in usable(self._plan, held, "embedding"):
             if "embeddings" in held.endpoints:
                 self._embedding(token, model.model)
+        for model in usable(self._plan, held, "rerank"):
+            if "rerank" in held.endpoints:
+                self._rerank(token, model.model)
 
     def _list_models(self, token: str, held: Rights, endpoint: Endpoint) -> None:
         family = "ipv6" if ":" in endpoint.address else "ipv4"
@@ -197,6 +201,20 @@ class Suite:
             json_request("POST", EMBEDDINGS, token, body),
             expected="HTTP 200 with a vector",
             verdict=judge.embedding_answer,
+        )
+
+    def _rerank(self, token: str, model: str) -> None:
+        documents = ["A list of trees.", "The site is verified."]
+        body = json.dumps(
+            {"model": model, "query": "Is the site verified?", "documents": documents}
+        )
+        self._do.ask(
+            f"api.rerank.{model}",
+            "a reranker answers",
+            self._api,
+            json_request("POST", RERANK, token, body.encode()),
+            expected="HTTP 200 with a score for each document",
+            verdict=lambda response: judge.rerank_answer(response, len(documents)),
         )
 
     def _balanced(self, token: str, model: Replicas) -> None:

@@ -17,6 +17,7 @@ _API: dict[tuple[str, str], str | None] = {
     ("POST", "/v1/messages"): "chat",
     ("POST", "/v1/responses"): "chat",
     ("POST", "/v1/embeddings"): "embedding",
+    ("POST", "/v1/rerank"): "rerank",
 }
 """What the policy gateway decides about, with the task a model needs for it to exist at all;
 everything else NGINX refuses and logs itself."""

@@ -64,6 +64,7 @@ _TASKS = {
     "messages": "chat",
     "responses": "chat",
     "embeddings": "embedding",
+    "rerank": "rerank",
 }
 
 
