@@ -106,7 +106,12 @@ def compare(
         parts=tuple(parts),
         models=tuple(_models(running, waiting, locate)),
         new_licences=tuple(sorted(_licences(waiting) - (_licences(running) if running else set()))),
-        verdicts=tuple(item for item in verdicts if item.severity != gates.PASS),
+        verdicts=tuple(
+            sorted(
+                (item for item in verdicts if item.severity != gates.PASS),
+                key=lambda item: item.severity != gates.RED,  # what is waived comes first
+            )
+        ),
     )
 
 

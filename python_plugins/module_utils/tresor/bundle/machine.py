@@ -26,7 +26,7 @@ from .progress import Progress
 from .releasing import Releasing
 from .session import Outcome, locked
 from .trust import VerifiedMetadata, verify
-from .upkeep import PROGRESS_FILE, REPORT_HTML, REPORT_TEXT, Upkeep, status
+from .upkeep import PROGRESS_FILE, REPORT_HTML, REPORT_TEXT, Upkeep, drop_pending, status
 
 __all__ = ["Importer", "Machine", "Outcome", "Request", "locked", "status"]
 
@@ -268,8 +268,11 @@ class Importer(Releasing, Upkeep):
         release.write_record(folder / "receipt-facts.json", facts)
         for old in folder.parent.iterdir():
             if old.name != manifest.digest:
-                self.event("import.superseded", bundle=old.name)
-                shutil.rmtree(old)
+                if (old / "receipt-facts.json").exists():
+                    self.event("import.superseded", bundle=old.name)
+                    drop_pending(old)
+                else:
+                    shutil.rmtree(old)  # what a kill left of one
         difference = self.review()
         for name, text in (
             (REPORT_TEXT, report.as_text(difference)),

@@ -17,7 +17,7 @@ from .layout import write_atomic
 from .manifest import BundleManifest, FileEntry
 from .progress import Progress
 from .session import Outcome
-from .upkeep import Upkeep
+from .upkeep import Upkeep, drop_pending
 
 _MAX_REASON = 500
 
@@ -110,7 +110,7 @@ class Releasing(Upkeep):
         approvals = self.store.approvals(manifest.digest)
         if approvals.exists():
             shutil.rmtree(approvals)
-        shutil.rmtree(self.store.pending(manifest.digest))
+        drop_pending(self.store.pending(manifest.digest))
         self.collect_garbage()
         return Outcome("REJECTED", manifest.id, manifest.digest, True, f"withdrawn by {person}")
 
@@ -177,7 +177,7 @@ class Releasing(Upkeep):
             id=manifest.id,
             people=[item.person for item in approvals],
         )
-        shutil.rmtree(folder)
+        drop_pending(folder)
         kept = before if before not in (None, manifest.id) else self.previous_id()
         self.retain({manifest.id, kept or manifest.id})
         self.collect_garbage()

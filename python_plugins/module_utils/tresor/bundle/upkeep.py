@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from . import release
 from .canonical import sha256_hex
 from .errors import EnvironmentNotReadyError, UsageError
 from .journal import read_log, utc_now_text
-from .layout import Store
+from .layout import Store, sync_folder
 from .manifest import BundleManifest, parse_manifest
 from .session import Outcome, Session
 from .stream import hash_file
@@ -182,6 +183,13 @@ class Upkeep(Session):
 
     def _installed(self, manifest: BundleManifest) -> bool:
         return release.installed_digest(self.store.release(manifest.id)) == manifest.digest
+
+
+def drop_pending(folder: Path) -> None:
+    """Let a bundle wait no more; killed anywhere in here, it does not wait half."""
+    (folder / "receipt-facts.json").unlink()
+    sync_folder(folder)
+    shutil.rmtree(folder)
 
 
 def last_scrub(store: Store) -> dict[str, Any] | None:
