@@ -43,21 +43,8 @@ class Complete(Maker):
         self.parts = {
             name: (kind, "product", files) for name, (kind, files) in {**parts, **documents}.items()
         }
-        return super().make(
-            **{
-                "created": stamp(CREATED),
-                "models": [
-                    {
-                        "name": "tiny",
-                        "revision": "abc123",
-                        "format": "safetensors",
-                        "license": self.bench.licence,
-                        "template_sha256": self.bench.templates["tiny"],
-                    }
-                ],
-                **changes,
-            }
-        )
+        self.templates = self.bench.templates
+        return super().make(**{"created": stamp(CREATED), **changes})
 
     def _documents(self, parts: dict[str, tuple[str, Files]]) -> dict[str, tuple[str, Files]]:
         documents = self.bench.documents()

@@ -21,6 +21,7 @@ from python_plugins.tests.policy.bench import (
     sha,
     stamp,
 )
+from python_plugins.tests.policy.test_models import gguf_file
 from tresor.bundle import gates, report
 from tresor.bundle.errors import EnvironmentNotReadyError, RejectedError
 from tresor.bundle.machine import locked
@@ -57,6 +58,24 @@ def template_that_reaches_out(complete: Complete) -> None:
     complete.bench.templates["tiny"] = sha(template)
 
 
+def pickle_in_model(complete: Complete) -> None:
+    complete.bench.parts["model-tiny"] = ("model", model(pytorch_model__bin=b"\x80\x04"))
+
+
+def code_in_model(complete: Complete) -> None:
+    config = b'{"vision_config": {"auto_map": {"a": "b"}}}'
+    complete.bench.parts["model-tiny"] = ("model", model(config__json=config))
+
+
+def tail_behind_weights(complete: Complete) -> None:
+    weights = makers.safetensors() + b"PK"
+    complete.bench.parts["model-tiny"] = ("model", model(model__safetensors=weights))
+
+
+def no_weights(complete: Complete) -> None:
+    complete.bench.parts["model-tiny"] = ("model", model(model__safetensors=None))
+
+
 def unlisted_component(complete: Complete) -> None:
     complete.bench.bill_change = lambda bill: bill["components"].pop()
 
@@ -82,6 +101,13 @@ def open_finding(complete: Complete) -> None:
     complete.bench.report_change = change
 
 
+def stale_report(complete: Complete) -> None:
+    def change(found: dict[str, Any]) -> None:
+        found["database"]["date"] = stamp(days(-40))
+
+    complete.bench.report_change = change
+
+
 def infected(complete: Complete) -> None:
     scan = json.loads(good_scan(complete.bench.parts))
     digest = sha(complete.bench.parts["distribution"][1]["playbooks/site.yml"])
@@ -89,16 +115,21 @@ def infected(complete: Complete) -> None:
     complete.scan = json.dumps(scan).encode()
 
 
-REFUSED: dict[str, tuple[Callable[[Complete], None], str]] = {
-    "wheels": (wheel_that_starts, "wheels.start-up"),
-    "debs": (deb_beside_the_index, "debs.outside-lock"),
-    "npm": (npm_script, "npm.script"),
-    "models": (template_that_reaches_out, "models.template"),
-    "sbom": (unlisted_component, "sbom.missing"),
-    "licences": (unknown_licence, "licences.refused"),
-    "vulnerabilities": (open_finding, "vulnerabilities.open"),
-    "malware": (infected, "malware.infected"),
-}
+REFUSED = [
+    (wheel_that_starts, "wheels.start-up"),
+    (deb_beside_the_index, "debs.outside-lock"),
+    (npm_script, "npm.script"),
+    (template_that_reaches_out, "models.template"),
+    (pickle_in_model, "models.file"),
+    (code_in_model, "models.code"),
+    (tail_behind_weights, "models.safetensors"),
+    (no_weights, "models.weights"),
+    (unlisted_component, "sbom.missing"),
+    (unknown_licence, "licences.refused"),
+    (open_finding, "vulnerabilities.open"),
+    (stale_report, "vulnerabilities.stale"),
+    (infected, "malware.infected"),
+]
 
 
 def test_good_bundle_passes_every_gate_and_the_receipt_says_so(
@@ -114,9 +145,16 @@ def test_good_bundle_passes_every_gate_and_the_receipt_says_so(
     assert passed == {"contents", *evaluate.GATES}
 
 
-@pytest.mark.parametrize("gate", evaluate.GATES)
-def test_each_gate_refuses_through_the_importer(site: Site, complete: Complete, gate: str) -> None:
-    spoil, rule = REFUSED[gate]
+def test_every_gate_has_a_case() -> None:
+    assert {rule.partition(".")[0] for _, rule in REFUSED} == set(evaluate.GATES)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "rule"), REFUSED, ids=lambda value: getattr(value, "__name__", "")
+)
+def test_refusal_through_the_importer(
+    site: Site, complete: Complete, spoil: Callable[[Complete], None], rule: str
+) -> None:
     spoil(complete)
     complete.make()
     with pytest.raises(RejectedError) as caught:
@@ -150,6 +188,17 @@ def test_silent_gate_refuses(
         with pytest.raises(RejectedError, match=r"licences\.silent"):
             site.take(complete, now=NOW)
     assert site.take(complete, now=NOW).state == "AWAIT_APPROVAL"
+
+
+def test_gguf_needs_the_rules_of_the_site(site: Site, complete: Complete, rules: Path) -> None:
+    files = model(model__safetensors=None)
+    complete.bench.parts["model-tiny"] = ("model", {**files, "tiny.gguf": gguf_file()})
+    complete.make()
+    with pytest.raises(RejectedError, match=r"models\.file"):
+        site.take(complete, now=NOW)
+    rules.write_text('{"model_formats": ["safetensors", "gguf"]}')
+    site.take(complete, now=NOW)
+    assert "note: models.gguf" in reviewed(site, 1)
 
 
 def test_waiver_is_red_for_its_site_and_no_other(site: Site, complete: Complete) -> None:
