@@ -1,4 +1,8 @@
-"""Fixtures: a tiny signed bundle, and a store with two approvers to import it into."""
+"""Fixtures: signed bundles, and a store with two approvers to import them into.
+
+``maker``'s bundle is for the state machine: its packages are a few letters, and only the gate
+``contents`` judges it. ``complete``'s bundle is small but real, and all gates judge it.
+"""
 
 from __future__ import annotations
 
@@ -9,22 +13,35 @@ from pathlib import Path
 
 import pytest
 
+from python_plugins.tests.bundle.complete import Complete
 from python_plugins.tests.bundle.helpers import Maker, Site
+from python_plugins.tests.policy.bench import Bench
 from tresor.bundle import gates
 from tresor.bundle.layout import Store
 from tresor.bundle.signing import create_lab_keys
-
-
-@pytest.fixture(autouse=True)
-def only_contents(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Leave out the policy gates: the tiny bundles here carry no evidence (see test_policy)."""
-    monkeypatch.setattr(gates, "GATES", {"contents": gates.GATES["contents"]})
+from tresor.policy import hook
 
 
 @pytest.fixture
-def maker(tmp_path: Path) -> Maker:
+def maker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Maker:
+    monkeypatch.setattr(gates, "GATES", {"contents": gates.GATES["contents"]})
     keys = tmp_path / "keys"
     return Maker(tmp_path / "medium", keys, create_lab_keys(keys))
+
+
+@pytest.fixture
+def rules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return where the site's rules lie; there are none yet, whatever this machine has."""
+    path = tmp_path / "bundle-rules.json"
+    monkeypatch.setattr(hook, "SITE_RULES", path)
+    return path
+
+
+@pytest.fixture
+def complete(tmp_path: Path, rules: Path) -> Complete:
+    keys = tmp_path / "complete-keys"
+    bench = Bench(tmp_path / "bench")
+    return Complete(tmp_path / "complete", keys, create_lab_keys(keys), bench=bench)
 
 
 @pytest.fixture(scope="session")

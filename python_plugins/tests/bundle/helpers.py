@@ -182,15 +182,15 @@ class Site:
         with locked(self.store):
             return self.importer(now, machine).import_bundle(Medium(maker.bundle), request)
 
-    def approve(self, person: str, key: Path | None = None) -> Outcome:
+    def approve(self, person: str, key: Path | None = None, now: datetime = NOW) -> Outcome:
         with locked(self.store):
-            return self.importer().approve(
+            return self.importer(now).approve(
                 person, self.signers, key=key or self.people[person], signature=None
             )
 
-    def activate(self) -> Outcome:
+    def activate(self, now: datetime = NOW) -> Outcome:
         with locked(self.store):
-            return self.importer().activate(self.signers)
+            return self.importer(now).activate(self.signers)
 
     def full(self, maker: Maker) -> Outcome:
         """Import, approve twice and activate."""

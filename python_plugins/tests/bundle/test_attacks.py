@@ -544,7 +544,7 @@ def test_gate_that_breaks_or_says_nothing_refuses(
     maker.make()
     for gate, rule in (
         (lambda _given: 1 / 0, "x.error"),
-        (lambda _given: [], "policy.silent"),
+        (lambda _given: [], "x.silent"),
         (lambda _given: [gates.Verdict("x", "x.bad", "unknown", "t", "s")], "x.bad"),
     ):
         with monkeypatch.context() as patch:
@@ -568,7 +568,7 @@ def test_gate_added_after_the_import_must_have_spoken(
     maker.make()
     site.take(maker)
     monkeypatch.setitem(gates.GATES, "new", lambda _given: [])  # type: ignore[arg-type]
-    with pytest.raises(RejectedError, match=r"policy\.silent"):
+    with pytest.raises(RejectedError, match=r"new\.silent"):
         site.approve("alice")
 
 

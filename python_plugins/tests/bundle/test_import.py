@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from python_plugins.tests.bundle.helpers import NOW, Maker, Site, safetensors, wheel_part
+from python_plugins.tests.bundle.helpers import NOW, Maker, Site, wheel_part
 from tresor.bundle import copier, release
 from tresor.bundle.errors import BundleError, EnvironmentNotReadyError, RejectedError, UsageError
 from tresor.bundle.machine import Machine, locked
@@ -293,22 +293,6 @@ def environment_wrong(maker: Maker) -> None:
     maker.parts["wheels-demo"] = ("wheels", "product", files)
 
 
-def pickle_in_model(maker: Maker) -> None:
-    maker.parts["model-tiny"][2]["pytorch_model.bin"] = b"x"
-
-
-def code_in_model(maker: Maker) -> None:
-    maker.parts["model-tiny"][2]["config.json"] = b'{"vision_config":{"auto_map":{"a":"b"}}}'
-
-
-def tail_in_model(maker: Maker) -> None:
-    maker.parts["model-tiny"][2]["model.safetensors"] = safetensors() + b"PK"
-
-
-def no_weights(maker: Maker) -> None:
-    del maker.parts["model-tiny"][2]["model.safetensors"]
-
-
 def debs_without_index(maker: Maker) -> None:
     del maker.parts["debs-debian-12"][2]["dists/site/Release"]
 
@@ -320,10 +304,6 @@ def debs_without_index(maker: Maker) -> None:
         (wheel_absent, "content.wheels"),
         (requirements_open, "content.wheels"),
         (environment_wrong, "content.wheels"),
-        (pickle_in_model, "content.model"),
-        (code_in_model, "content.model"),
-        (tail_in_model, "content.model"),
-        (no_weights, "content.model"),
         (debs_without_index, "content.debs"),
     ],
 )

@@ -112,3 +112,19 @@ def test_waived_gate_is_red_in_both_reports(site: Site, maker: Maker, monkeypatc
     assert "RED: x.waived" in report.as_text(found)
     assert "<tr class=red><td>red</td><td>x.waived</td>" in report.as_html(found)
     assert "policy.waiver.used" in site.events()
+
+
+def test_grave_verdicts_come_first_and_many_notes_do_not_bury_them(
+    site: Site, maker: Maker, monkeypatch: object
+) -> None:
+    notes = [gates.Verdict("x", "x.note", gates.NOTE, f"thing {count}", "y") for count in range(99)]
+    red = gates.Verdict("x", "x.waived", gates.RED, "report", "waived", "Renew it")
+    done = gates.Verdict("x", "x.passed", gates.PASS, "bundle", "100 remarks")
+    monkeypatch.setitem(gates.GATES, "x", lambda _given: [*notes, red, done])  # type: ignore[attr-defined]
+    maker.make()
+    site.take(maker)
+    found = review(site)
+    text = report.as_text(found)
+    assert text.index("RED: x.waived") < text.index("note: x.note: thing 0")
+    assert "note: ... and 39 more" in text and "thing 60" not in text
+    assert "<td>thing 98</td>" in report.as_html(found)

@@ -14,7 +14,7 @@ import pytest
 
 from bundle.tests import makers
 from python_plugins.tests.policy.bench import REASON, Bench, environment, good_scan, sha
-from tresor.bundle.errors import EnvironmentNotReadyError, RejectedError
+from tresor.bundle.errors import EnvironmentNotReadyError
 from tresor.bundle.manifest import BundleManifest
 from tresor.policy import evaluate, hook
 from tresor.policy.verdict import PASS, REFUSE, blocking, clean, verdict
@@ -134,17 +134,6 @@ def test_damaged_rules_of_the_site_stop_the_import(given: Given, tmp_path: Path)
     rules.write_text("{")
     with pytest.raises(EnvironmentNotReadyError, match="Correct the site's rules"):
         hook.run("sbom", given, rules)
-
-
-def test_refusals_become_one_error_and_a_readable_report(bench: Bench) -> None:
-    assert hook.require(bench.view())
-    bench.scan = None
-    with pytest.raises(RejectedError, match="nothing was scanned") as caught:
-        hook.require(bench.view())
-    assert caught.value.rule == "policy.malware.missing"
-    report = hook.text(bench.verdicts())
-    assert report.startswith("REFUSED (1)\n  malware-scan: nothing was scanned")
-    assert "Gates passed: wheels, debs" in report
 
 
 def test_declarations_are_read_from_the_bundle_itself(bench: Bench) -> None:

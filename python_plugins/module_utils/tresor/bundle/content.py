@@ -1,15 +1,15 @@
-"""Checks of contents that a digest cannot make: does each part hold what its type promises?"""
+"""Checks of contents that a digest cannot make: does each part hold what its type promises?
+
+Only the form that a release needs is checked here; whether a site may use it is for the gates.
+"""
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..policy import models, safetensors
-from ..policy.verdict import RefusalError
 from .canonical import load_strict
 from .errors import RejectedError
 from .manifest import BundleManifest, FileEntry, Part
@@ -37,7 +37,7 @@ def check(manifest: BundleManifest, locate: Locate) -> tuple[Environment, ...]:
     """Check every part and return the environments that the bundle carries.
 
     Raises:
-        RejectedError: rules ``content.wheels``, ``content.debs``, ``content.model``.
+        RejectedError: rules ``content.wheels``, ``content.debs``.
     """
     environments = []
     for part in manifest.parts:
@@ -45,8 +45,6 @@ def check(manifest: BundleManifest, locate: Locate) -> tuple[Environment, ...]:
             environments.append(_wheels(part, locate))
         elif part.type == "debs":
             _debs(part)
-        elif part.type == "model":
-            _model(part, locate)
     return tuple(environments)
 
 
@@ -139,29 +137,6 @@ def _debs(part: Part) -> None:
             )
 
 
-def _model(part: Part, locate: Locate) -> None:
-    """Refuse a model that holds anything but weights, texts and harmless configuration."""
-    weights = 0
-    try:
-        for entry in part.files:
-            where = f"{part.name}/{entry.path}"
-            if not models.is_allowed_file(entry.path):
-                raise RejectedError(
-                    "content.model", "no file of this name may be in a model", where
-                )
-            if entry.path.endswith(".safetensors"):
-                weights += 1
-                with locate(entry.sha256).open("rb") as stream:
-                    safetensors.check(stream, entry.size, where)
-            elif entry.path.endswith(".json"):
-                value = _json(entry, locate, where)
-                models.check_keys(value, where, vocabulary=entry.path in models.VOCABULARIES)
-    except RefusalError as error:
-        raise RejectedError("content.model", error.seen, error.thing) from error
-    if not weights:
-        raise RejectedError("content.model", "no .safetensors file", part.name)
-
-
 def _text(entry: FileEntry, locate: Locate, where: str) -> str:
     if entry.size > MAX_TEXT_BYTES:
         raise RejectedError("content.size", f"more than {MAX_TEXT_BYTES} bytes", where)
@@ -169,13 +144,3 @@ def _text(entry: FileEntry, locate: Locate, where: str) -> str:
         return locate(entry.sha256).read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
         raise RejectedError("content.wheels", f"not UTF-8: {error}", where) from error
-
-
-def _json(entry: FileEntry, locate: Locate, where: str) -> object:
-    # Tokenizer files are JSON with floats: only their structure is of interest here.
-    if entry.size > 256 * 1024 * 1024:
-        raise RejectedError("content.size", "JSON file is too large to check", where)
-    try:
-        return json.loads(locate(entry.sha256).read_bytes())
-    except (ValueError, RecursionError) as error:
-        raise RejectedError("content.model", f"not JSON: {error}", where) from error

@@ -106,13 +106,15 @@ def compare(
         parts=tuple(parts),
         models=tuple(_models(running, waiting, locate)),
         new_licences=tuple(sorted(_licences(waiting) - (_licences(running) if running else set()))),
-        verdicts=tuple(
-            sorted(
-                (item for item in verdicts if item.severity != gates.PASS),
-                key=lambda item: item.severity != gates.RED,  # what is waived comes first
-            )
-        ),
+        verdicts=tuple(_gravest_first(verdicts)),
     )
+
+
+def _gravest_first(verdicts: Sequence[gates.Verdict]) -> list[gates.Verdict]:
+    """Leave out what only says that a gate ended; an unknown severity counts as a refusal."""
+    order = {gates.RED: 1, gates.NOTE: 2}
+    told = [item for item in verdicts if item.severity != gates.PASS]
+    return sorted(told, key=lambda item: order.get(item.severity, 0))
 
 
 def _part(old: Part | None, new: Part | None) -> PartChange | None:

@@ -24,7 +24,8 @@ class BundleError(Exception):
 
     Attributes:
         error_class: family of the rule: ``manifest``, ``signature``, ``medium``, ``fit``,
-            ``content``, ``policy``, ``approval``, ``state``, ``space`` or ``environment``.
+            ``content``, ``policy``, ``approval``, ``state``, ``space``, ``environment``, or the
+            name of the gate that refused.
         rule: the rule that was broken, stable for machines (``content.digest``).
         path: the file or field it was broken by, empty when there is none.
         exit_code: what the shell gets.

@@ -2,19 +2,20 @@
 
 A bundle whose contents are verified goes through the gates before anybody may approve it. The
 verdicts are kept beside the pending bundle and shown to the approvers; without a complete set
-nothing can be approved or become active. A gate that breaks, or says nothing, refuses.
+nothing can be approved or become active. A gate that breaks, or says nothing, refuses. Approvals
+may take days: what time or the site's rules may have changed since is judged again before each.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
 from ..policy import hook
-from ..policy.verdict import NOTE, PASS, RED, REFUSE, Verdict
+from ..policy.verdict import NOTE, PASS, RED, REFUSE, Verdict, blocking
 from .canonical import dump_canonical
 from .content import Locate
 from .errors import BundleError, EnvironmentNotReadyError, RejectedError, printable
@@ -24,6 +25,18 @@ from .manifest import BundleManifest
 __all__ = ["GATES", "NOTE", "PASS", "RED", "REFUSE", "GateInput", "Verdict", "judge", "require"]
 
 VERDICTS_FILE = "verdicts.json"
+
+
+class RefusedError(RejectedError):
+    """The gates refuse the bundle; the error is the first refusal's.
+
+    Attributes:
+        verdicts: everything that the gates said.
+    """
+
+    def __init__(self, rule: str, message: str, path: str, verdicts: Sequence[Verdict]) -> None:
+        super().__init__(rule, message, path)
+        self.verdicts = verdicts
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,16 +67,16 @@ GATES: dict[str, Gate] = {"contents": _whole, **hook.GATES}
 """All gates by name; each must end with :data:`PASS` or refuse."""
 
 
-def judge(given: GateInput, gates: Mapping[str, Gate] | None = None) -> list[Verdict]:
-    """Run every gate and return all verdicts; what goes wrong inside a gate refuses.
+def judge(given: GateInput, names: Iterable[str] | None = None) -> list[Verdict]:
+    """Run the gates (all, or those of these names); what goes wrong inside a gate refuses.
 
     Raises:
-        EnvironmentNotReadyError: the site's rules or its scanner cannot be used.
+        EnvironmentNotReadyError: not the bundle is wrong, but the site's rules or its scanner.
     """
     found: list[Verdict] = []
-    for name, gate in (GATES if gates is None else gates).items():
+    for name in GATES if names is None else names:
         try:
-            found.extend(gate(given))
+            found.extend(GATES[name](given))
         except EnvironmentNotReadyError:
             raise
         except BundleError as error:
@@ -82,26 +95,38 @@ def judge(given: GateInput, gates: Mapping[str, Gate] | None = None) -> list[Ver
     return found
 
 
-def require(verdicts: Sequence[Verdict], names: Iterable[str] | None = None) -> None:
+def judge_again(given: GateInput, before: Sequence[Verdict]) -> list[Verdict]:
+    """Return ``before`` with fresh verdicts where time or the site's rules may change them.
+
+    What stands on a waiver is asked again, and what :data:`hook.AGEING` names. The other gates
+    judge packages and weights; these are the same as long as their digests are.
+
+    Raises:
+        EnvironmentNotReadyError: see :func:`judge`.
+    """
+    again = {*hook.AGEING, *(item.gate for item in before if item.severity == RED)} & set(GATES)
+    kept = [item for item in before if item.gate not in again]
+    return kept + judge(given, [name for name in GATES if name in again])
+
+
+def require(verdicts: Sequence[Verdict]) -> None:
     """Refuse unless every gate spoke and none refused.
 
     Raises:
-        RejectedError: the rule of the first refusal, or ``policy.silent``.
+        RefusedError: the rule of the first refusal, or ``<gate>.silent``.
     """
-    for item in verdicts:
-        if item.severity not in (RED, NOTE, PASS):
-            others = sum(other.severity == REFUSE for other in verdicts) - 1
-            more = f" (and {others} more)" if others > 0 else ""
-            raise RejectedError(item.rule, f"{item.seen}. {item.action}{more}", item.thing)
-    passed = {item.gate for item in verdicts if item.severity == PASS}
-    silent = sorted(set(GATES if names is None else names) - passed)
-    if silent:
-        raise RejectedError("policy.silent", f"no result of the gate {', '.join(silent)}")
+    stops = blocking(verdicts, list(GATES))
+    if not stops:
+        return
+    first = stops[0]
+    more = f" (and {len(stops) - 1} more)" if stops[1:] else ""
+    message = f"{first.seen}. {first.action}{more}"
+    raise RefusedError(first.rule, message, first.thing, verdicts)
 
 
 def save(folder: Path, verdicts: Sequence[Verdict]) -> None:
-    """Keep the verdicts beside the pending bundle."""
-    listing = [asdict(item) for item in verdicts]
+    """Keep the verdicts beside a pending bundle, or beside the reason of a refusal."""
+    listing = [item.as_json() for item in verdicts]
     write_atomic(folder / VERDICTS_FILE, dump_canonical(listing) + b"\n", 0o600)
 
 

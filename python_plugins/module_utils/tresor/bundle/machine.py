@@ -181,7 +181,13 @@ class Importer(Releasing, Upkeep):
         self.step("POLICY_OK", manifest.digest)
         for item in verdicts:
             if item.severity == gates.RED:
-                self.event("policy.waiver.used", bundle=manifest.digest, rule=item.rule)
+                self.event(
+                    "policy.waiver.used",
+                    bundle=manifest.digest,
+                    rule=item.rule,
+                    thing=item.thing,
+                    seen=item.seen,
+                )
         sealed = copier.publish(blobs)
         if sealed:
             self.event("store.sealed", bundle=manifest.digest, contents=sealed)
@@ -273,7 +279,7 @@ class Importer(Releasing, Upkeep):
                     drop_pending(old)
                 else:
                     shutil.rmtree(old)  # what a kill left of one
-        difference = self.review()
+        difference = self._difference(manifest, verdicts)
         for name, text in (
             (REPORT_TEXT, report.as_text(difference)),
             (REPORT_HTML, report.as_html(difference)),
@@ -329,6 +335,8 @@ class Importer(Releasing, Upkeep):
             if raw is not None:
                 write_atomic(folder / name, raw, 0o600)
         release.write_record(folder / "reason.json", reason)
+        if isinstance(error, gates.RefusedError):
+            gates.save(folder, error.verdicts)
         if manifest is not None:
             staged = self.store.staging(manifest.digest)
             if staged.exists():

@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any, cast
 
+from ..policy.view import EVIDENCE_TYPES
 from . import approval, difference, fit, gates, release
 from .copier import damaged_contents
 from .errors import EnvironmentNotReadyError, RejectedError, UsageError, printable
@@ -28,20 +28,27 @@ class Releasing(Upkeep):
     def review(self) -> difference.Difference:
         """Return what the waiting bundle would change against the running release.
 
+        What the gates say is what they say now: a waiver may have ended since the import.
+
         Raises:
             UsageError: nothing waits.
-            EnvironmentNotReadyError: ``policy.missing``, ``state.manifest``.
+            EnvironmentNotReadyError: ``policy.missing``, ``state.manifest``, ``state.content``,
+                ``environment.rules``.
         """
         manifest = self._need_pending("review")
-        folder = self.store.pending(manifest.digest)
+        return self._difference(manifest, self._judged_again(manifest))
+
+    def _difference(
+        self, manifest: BundleManifest, verdicts: list[gates.Verdict]
+    ) -> difference.Difference:
         active = release.current_id(self.store)
         running = self.manifest_of(active) if active is not None else None
-        facts = _facts(folder)
+        facts = _facts(self.store.pending(manifest.digest))
         return difference.compare(
             running,
             manifest,
             self.store.blob,
-            gates.load(folder),
+            verdicts,
             released_by=tuple(facts.get("released_by", ())),
             single_key=bool(facts["single_key"]),
         )
@@ -53,8 +60,9 @@ class Releasing(Upkeep):
 
         Raises:
             UsageError: nothing waits, or not exactly one of key and signature.
-            RejectedError: ``approval.*``, ``policy.*``, ``fit.expired``.
-            EnvironmentNotReadyError: ``approval.allowed-signers``, ``policy.missing``.
+            RejectedError: ``approval.*``, a gate's rule, ``fit.expired``.
+            EnvironmentNotReadyError: ``approval.allowed-signers``, ``policy.missing``,
+                ``environment.rules``, ``state.content``.
         """
         manifest = self._need_pending("approve")
         if (key is None) == (signature is None):
@@ -119,7 +127,7 @@ class Releasing(Upkeep):
 
         Raises:
             UsageError: nothing waits.
-            RejectedError: ``approval.*``, ``policy.*``, ``fit.expired``, ``fit.serial``.
+            RejectedError: ``approval.*``, a gate's rule, ``fit.expired``, ``fit.serial``.
             EnvironmentNotReadyError: ``state.content``: a content changed in the store since the
                 import; nothing became active.
         """
@@ -153,7 +161,7 @@ class Releasing(Upkeep):
                 imported=facts["imported"],
                 approvals=tuple(approvals),
                 released_by=tuple(facts.get("released_by", ())),
-                verdicts=tuple(asdict(item) for item in verdicts),
+                verdicts=tuple(item.as_json() for item in verdicts),
             ),
         )
         record = json.loads((folder / release.RELEASE_FILE).read_bytes())
@@ -227,9 +235,25 @@ class Releasing(Upkeep):
             raise RejectedError(
                 "fit.serial", f"serial {manifest.serial} is older than {mark.serial}, active here"
             )
-        verdicts = gates.load(self.store.pending(manifest.digest))
+        verdicts = self._judged_again(manifest)
         gates.require(verdicts)
         return verdicts
+
+    def _judged_again(self, manifest: BundleManifest) -> list[gates.Verdict]:
+        """Return the gates' verdicts as of now."""
+        folder = self.store.pending(manifest.digest)
+        before = gates.load(folder)
+        evidence = [
+            entry for part in manifest.parts if part.type in EVIDENCE_TYPES for entry in part.files
+        ]
+        quiet = Progress(sum(entry.size for entry in evidence), "check the evidence", quiet=True)
+        damaged = damaged_contents(self.store, evidence, quiet)
+        if damaged:
+            raise self._changed_at_rest("import.evidence-changed", manifest, damaged)
+        given = gates.GateInput(
+            manifest, self.store.blob, _facts(folder)["site"], self.present(), self.store
+        )
+        return gates.judge_again(given, before)
 
     def _check_at_rest(self, manifest: BundleManifest) -> None:
         active = release.current_id(self.store) == manifest.id
@@ -237,8 +261,13 @@ class Releasing(Upkeep):
         if active and installed:
             return  # a killed activation had switched already, after this check
         damaged = self._damaged(manifest)
-        if not damaged:
-            return
+        if damaged:
+            raise self._changed_at_rest("import.activation-stopped", manifest, damaged)
+
+    def _changed_at_rest(
+        self, event: str, manifest: BundleManifest, damaged: list[FileEntry]
+    ) -> EnvironmentNotReadyError:
+        """Write the audit event and return the error."""
         error = EnvironmentNotReadyError(
             "state.content",
             f"{len(damaged)} content(s) in the store are missing or changed since the import. "
@@ -246,8 +275,8 @@ class Releasing(Upkeep):
             "its medium (it replaces them, the approvals stay) and activate",
             str(self.store.blob(damaged[0].sha256)),
         )
-        self.event("import.activation-stopped", bundle=manifest.digest, **error.as_json())
-        raise error
+        self.event(event, bundle=manifest.digest, **error.as_json())
+        return error
 
     def _damaged(self, manifest: BundleManifest) -> list[FileEntry]:
         progress = Progress(manifest.total_bytes(), f"check {manifest.id}", quiet=self.quiet)

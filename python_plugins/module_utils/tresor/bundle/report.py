@@ -9,9 +9,10 @@ from collections.abc import Iterator
 from html import escape
 
 from .difference import Change, Difference, ModelChange, PartChange
-from .gates import RED
+from .gates import NOTE, RED, REFUSE
 
-_SHOWN = 60  # changes of one part in the text; the HTML has all
+_SHOWN = 60  # changes of one part, and notes of the gates, in the text; the HTML has all
+_MARKS = {RED: "RED", NOTE: "note"}  # whatever else a gate says refuses
 _UNITS = ("bytes", "KiB", "MiB", "GiB", "TiB")
 _STYLE = """
 body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem}
@@ -38,9 +39,14 @@ def as_text(difference: Difference) -> str:
     lines = [*_head(difference), ""]
     for warning in _warnings(difference):
         lines.append(f"!! {warning}")
+    notes = [item for item in difference.verdicts if item.severity == NOTE]
     for verdict in difference.verdicts:
-        mark = "RED" if verdict.severity == RED else "note"
-        lines.append(f"{mark}: {verdict.rule}: {verdict.thing}: {verdict.seen} {verdict.action}")
+        if verdict.severity != NOTE or verdict in notes[:_SHOWN]:
+            mark = _MARKS.get(verdict.severity, "REFUSED")
+            text = f"{mark}: {verdict.rule}: {verdict.thing}: {verdict.seen} {verdict.action}"
+            lines.append(text.rstrip())
+    if len(notes) > _SHOWN:
+        lines.append(f"note: ... and {len(notes) - _SHOWN} more (the HTML report has all)")
     if not difference.parts and not difference.models:
         lines.append("No content differs from the running release.")
     for part in difference.parts:
@@ -72,7 +78,7 @@ def as_html(difference: Difference) -> str:
                     (item.severity, item.rule, item.thing, item.seen, item.action)
                     for item in difference.verdicts
                 ),
-                red={RED},
+                red={RED, REFUSE},
             )
         )
     body.append("<h2>What changes</h2>")

@@ -1,26 +1,27 @@
-"""What the importer calls: run the gates, refuse the bundle or hand on what the approvers read."""
+"""What the importer calls: each gate by its name, with what the importer has at hand."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import Protocol
 
-from ..bundle.errors import EnvironmentNotReadyError, RejectedError
+from ..bundle.errors import EnvironmentNotReadyError
 from ..bundle.manifest import BundleManifest
-from . import clamscan, malware, sbom
+from . import clamscan, licences, malware, sbom, vulnerabilities
 from .evaluate import GATES as NAMES
-from .evaluate import evaluate, one, refusals
+from .evaluate import one
 from .rules import SiteRules, parse_site_rules
-from .verdict import NOTE, RED, REFUSE, RefusalError, Verdict
+from .verdict import RefusalError, Verdict
 from .view import BundleView
 
 SITE_RULES = Path("/etc/tresor/bundle-rules.json")
-_SHOWN = 5
-_HEADINGS = {REFUSE: "REFUSED", RED: "RED: allowed by a waiver", NOTE: "Please read"}
+AGEING = (licences.GATE, vulnerabilities.GATE)
+"""Gates over documents whose answer changes after the import: findings grow old, statements end, a
+site denies a licence."""
 
 
 class Active(Protocol):
@@ -45,13 +46,13 @@ class Given(Protocol):
     def store(self) -> Active: ...
 
 
-def view_of(given: Given, rules_file: Path = SITE_RULES) -> BundleView:
+def view_of(given: Given, rules_file: Path | None = None) -> BundleView:
     """Return the view for what the importer has at hand.
 
     Raises:
         EnvironmentNotReadyError: the site's rules cannot be used.
     """
-    rules = site_rules(rules_file)
+    rules = site_rules(rules_file or SITE_RULES)
     installed = given.store.current / "tree" / "policy-sbom" / sbom.FILE
     return BundleView(
         given.manifest,
@@ -63,8 +64,12 @@ def view_of(given: Given, rules_file: Path = SITE_RULES) -> BundleView:
     )
 
 
-def run(name: str, given: Given, rules_file: Path = SITE_RULES) -> list[Verdict]:
-    """Run one gate; the gate ``malware`` scans first where the site's rules name signatures."""
+def run(name: str, given: Given, rules_file: Path | None = None) -> list[Verdict]:
+    """Run one gate; the gate ``malware`` scans first where the site's rules name signatures.
+
+    Raises:
+        EnvironmentNotReadyError: the site's rules, or the scanner, cannot be used.
+    """
     view = view_of(given, rules_file)
     if name == malware.GATE and view.rules.malware_signatures:
         wanted = malware.wanted(view)
@@ -77,7 +82,7 @@ GATES: Mapping[str, Callable[[Given], list[Verdict]]] = {name: partial(run, name
 """Every gate as the importer calls it, by name."""
 
 
-def site_rules(path: Path = SITE_RULES) -> SiteRules:
+def site_rules(path: Path) -> SiteRules:
     """Return the site's rules; the built-in ones when the site has none.
 
     Raises:
@@ -95,33 +100,3 @@ def site_rules(path: Path = SITE_RULES) -> SiteRules:
         raise EnvironmentNotReadyError(
             "environment.rules", f"{error.seen}. {error.action}", str(path)
         ) from error
-
-
-def require(view: BundleView) -> list[Verdict]:
-    """Run the gates and return their verdicts.
-
-    Raises:
-        RejectedError: rule ``policy.<rule of the first refusal>``; the message lists the first few.
-    """
-    verdicts = evaluate(view)
-    stops = refusals(verdicts)
-    if stops:
-        shown = "; ".join(str(item) for item in stops[:_SHOWN])
-        more = f"; and {len(stops) - _SHOWN} more" if stops[_SHOWN:] else ""
-        raise RejectedError(f"policy.{stops[0].rule}", f"{shown}{more}", stops[0].thing)
-    return verdicts
-
-
-def text(verdicts: Sequence[Verdict]) -> str:
-    """Return the verdicts for people: what is refused, what is red, what to read, what passed."""
-    lines: list[str] = []
-    for severity, heading in _HEADINGS.items():
-        chosen = [item for item in verdicts if item.severity == severity]
-        if chosen:
-            lines.append(f"{heading} ({len(chosen)})")
-            lines += [f"  {item.thing}: {item.seen} [{item.rule}]" for item in chosen]
-    known = {*_HEADINGS}
-    lines.append(
-        "Gates passed: " + ", ".join(item.gate for item in verdicts if item.severity not in known)
-    )
-    return "\n".join(lines) + "\n"
