@@ -26,7 +26,7 @@ from tresor_gateway.guardrails.stream import StreamMasker
 _SHORT: Final = 1024
 _FEW: Final = 64
 _WORTH_KNOWING: Final = 64
-_MAX_KNOWN: Final = 4096
+_MAX_KNOWN: Final = 2048
 
 
 @dataclass
@@ -63,6 +63,7 @@ class Pipeline:
         injection = (policy.request.injection, policy.context.injection)
         self._screen = Screen() if injection != ("allow", "allow") else None
         self._known: dict[bytes, Findings] = {}
+        self._known_before: dict[bytes, Findings] = {}
         self._inspectors: dict[Direction, Inspector] = {}
         made: dict[frozenset[str], Inspector] = {}
         for direction in DIRECTIONS:
@@ -156,9 +157,14 @@ class Pipeline:
         digest = blake2b(data, digest_size=16, key=tenant, person=scope).digest()
         found = self._known.get(digest)
         if found is None:
-            found = inspector.inspect(text, deadline, screen)
+            found = self._known_before.get(digest)
+            if found is None:
+                found = inspector.inspect(text, deadline, screen)
+            # Two generations: what nobody asks about for one is forgotten. Taking the oldest
+            # entry out of a dict would walk over all those that were taken out before.
             if len(self._known) >= _MAX_KNOWN:
-                self._known.pop(next(iter(self._known)))
+                self._known_before = self._known
+                self._known = {}
             self._known[digest] = found
         return found
 
