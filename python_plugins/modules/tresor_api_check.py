@@ -31,6 +31,11 @@ options:
     description: The CA of the identity provider. Empty means C(tresor_site.identity.ca_file).
     type: str
     default: ""
+  routes:
+    description: Names that stand for a model chosen by rules, each with name, default and rules.
+    type: list
+    elements: dict
+    default: []
   source:
     description: The name of this host, for the report.
     type: str
@@ -100,6 +105,7 @@ def argument_spec() -> dict[str, Any]:
         "plan_file": {"type": "path", "default": "/var/lib/tresor/plan/plan.json"},
         "ca_file": {"type": "path", "default": "/etc/tresor/pki/ca.crt"},
         "identity_ca_file": {"type": "str", "default": ""},
+        "routes": {"type": "list", "elements": "dict", "default": []},
         "source": {"type": "str", "required": True},
         "timeout": {"type": "float", "default": 20.0},
         "max_wait": {"type": "float", "default": 90.0},
@@ -158,7 +164,7 @@ def _prepare(plan: Mapping[str, Any], options: Mapping[str, Any]) -> tuple[Suite
         return public_key(keys, keys_path, identity_ca, options["timeout"])
 
     recorder = Recorder(options["source"], client_context(options["ca_file"]), options["timeout"])
-    settings = Settings(options["ca_file"], options["max_wait"])
+    settings = Settings(options["ca_file"], options["max_wait"], routes=options["routes"])
     return Suite(plan, settings, recorder, fetch, fetch_public_key), recorder
 
 

@@ -12,6 +12,7 @@ from tresor.api_check.expectations import (
     PlanError,
     Replicas,
     aliases,
+    choosers,
     endpoints_of,
     locate,
     rights,
@@ -80,3 +81,13 @@ def test_engines_are_found_on_their_hosts() -> None:
     assert engine_endpoints(instances, hosts) == {
         "chat-gpu1": Endpoint("gpu1.site.example", "198.51.100.31", 8100)
     }
+
+
+def test_a_route_is_listed_for_those_who_may_use_one_of_its_models() -> None:
+    routes = [
+        {"name": "auto", "default": "big", "rules": [{"model": "small", "max_characters": 9}]},
+        {"name": "other", "default": "big"},
+    ]
+    assert choosers(routes, ["small"]) == {"auto"}
+    assert choosers(routes, ["big"]) == {"auto", "other"}
+    assert choosers(routes, ["mini"]) == frozenset()

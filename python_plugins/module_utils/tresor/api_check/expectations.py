@@ -55,6 +55,16 @@ def aliases(plan: Mapping[str, Any], models: Iterable[str]) -> frozenset[str]:
     )
 
 
+def choosers(routes: Iterable[Mapping[str, Any]], models: Iterable[str]) -> frozenset[str]:
+    """Return the names that stand for a choice in which at least one of the models is."""
+    wanted = set(models)
+    return frozenset(
+        route["name"]
+        for route in routes
+        if wanted & {route["default"], *(rule["model"] for rule in route.get("rules") or [])}
+    )
+
+
 def usable(plan: Mapping[str, Any], held: Rights, task: str) -> list[Replicas]:
     """Return the held models of a task with their instances, in the plan's order."""
     return [

@@ -6,13 +6,22 @@ import json
 import ssl
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from . import judge, paths, tls, tokens
 from .client import Endpoint
-from .expectations import Replicas, Rights, aliases, endpoints_of, rights, usable, withheld
+from .expectations import (
+    Replicas,
+    Rights,
+    aliases,
+    choosers,
+    endpoints_of,
+    rights,
+    usable,
+    withheld,
+)
 from .identity import IdentityError
 from .recorder import Recorder, json_request
 
@@ -42,6 +51,8 @@ class Settings:
     max_wait: float
     """Longest time to wait for the expired token to expire, seconds."""
     max_tokens: int = 24
+    routes: Sequence[Mapping[str, Any]] = ()
+    """Names that stand for a model chosen by rules, each with name, default and rules."""
 
 
 class Suite:
@@ -156,7 +167,7 @@ class Suite:
 
     def _list_models(self, token: str, held: Rights, endpoint: Endpoint) -> None:
         family = "ipv6" if ":" in endpoint.address else "ipv4"
-        others = aliases(self._plan, held.models)
+        others = aliases(self._plan, held.models) | choosers(self._settings.routes, held.models)
         self._do.ask(
             f"api.models.{family}",
             f"the allowed client sees exactly its models over {family}",
