@@ -66,6 +66,9 @@ test-browser: need-root setup  ## on a lab that is up: a real Chromium signs in,
 	command -v chromium >/dev/null || apt-get install -y --no-install-recommends chromium
 	python -m stages browser
 
+test-failover: need-root setup  ## slow: on a converged lab, what users see while an engine is killed, hangs, has no memory or loses its host
+	pytest -s -p no:cacheprovider molecule/site/tests/slow_failover.py
+
 test-siem: need-root setup  ## slow: on the converged lab, 200,000 records while the collector is away for 10 minutes
 	python -m stages siem --seconds 600 --records 200000
 

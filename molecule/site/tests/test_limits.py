@@ -14,7 +14,7 @@ MODEL = "smollm2-135m-instruct"
 URL = "https://llm.site.example/v1/chat/completions"
 PER_MINUTE = 5
 Token = Callable[[str], str]
-_UNIT = "tresor-policy-gateway.service"
+_UNIT = "tresor-gateway.service"
 
 
 def body(**extra: Any) -> str:

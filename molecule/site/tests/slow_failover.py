@@ -20,7 +20,7 @@ HARMED = "gpu1"
 UNIT = f"tresor-vllm@chat-{HARMED}.service"
 RECOVERY_SECONDS = 10.0
 HANG_SECONDS = 30.0
-BACK_SECONDS = 180.0
+BACK_SECONDS = 420.0
 
 
 @pytest.fixture
