@@ -63,7 +63,8 @@ def test_requests_of_a_minute_are_counted_exactly_by_two_workers(
 
 def test_prompt_beyond_the_groups_context_is_refused(company: Host, token: Token) -> None:
     at_a_minutes_beginning(company, 20)
-    found = asked(company, token("carol"), 1, body(max_tokens=1900))
+    long = [{"role": "user", "content": "word " * 1600}]
+    found = asked(company, token("carol"), 1, body(messages=long))
     assert found == [(400, 0)]
 
 
