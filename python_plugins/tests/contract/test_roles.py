@@ -191,3 +191,12 @@ def test_misspelt_option_is_refused(role: Path, refusals: str) -> None:
         if line.lstrip().startswith('"msg":') and f"{role.name}_misspelt" in line
     ]
     assert said, f"preflight of {role.name} accepts {role.name}_misspelt:\n{refusals[-3000:]}"
+
+
+@every_role
+def test_the_list_of_known_options_is_whole(role: Path) -> None:
+    """Roles that refuse unknown options name the known ones; one that lacks there is refused."""
+    path = role / "vars" / "main.yml"
+    known = (load(path) or {}).get(f"__{role.name}_options") if path.exists() else None
+    if isinstance(known, list):
+        assert sorted(known) == sorted(options(role))
