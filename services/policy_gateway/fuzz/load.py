@@ -97,6 +97,7 @@ async def more_connections_than_allowed(site: Site, limit: int) -> list[str]:
         writer.write(request(site, "Hello"))
         if await asyncio.wait_for(reader.read(1), _PATIENCE):
             problems.append("a connection beyond the limit was served")
+    writer.transport.abort()
     held[0][1].write(request(site, "Hello"))
     line = await asyncio.wait_for(held[0][0].readuntil(b"\r\n"), _PATIENCE)
     if b" 200 " not in line:

@@ -10,7 +10,14 @@ from typing import Any
 import pytest
 
 from services.policy_gateway.tests.conftest import MakeSite
-from services.policy_gateway.tests.support import CHAT_PATH, QUESTION, Client, Engine, Site
+from services.policy_gateway.tests.support import (
+    CHAT_PATH,
+    QUESTION,
+    Client,
+    Engine,
+    Site,
+    replaces_methods,
+)
 from services.policy_gateway.tests.test_guardrails import use
 
 pytestmark = pytest.mark.asyncio
@@ -213,6 +220,7 @@ async def test_head_has_no_body(site: Site) -> None:
     assert (await client.response()).status == 200
 
 
+@replaces_methods
 async def test_who_leaves_before_the_token_is_known_was_not_allowed(make_site: MakeSite) -> None:
     site = await make_site()
     waiting = asyncio.Event()
