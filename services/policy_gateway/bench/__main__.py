@@ -79,7 +79,7 @@ def main() -> int:
     decisions = peers.audit_decisions(folder)
     values = report.figures(results, clients=CLIENTS, streams=STREAMS, decisions=decisions)
     values["compiled"] = len(list(source.glob("*__mypyc*.so")))
-    print(report.table(results))
+    print(report.table(results), f"the gateway ran with {peers.interpreter()}", sep="\n")
     broken = report.broken_floors(values)
     for problem in broken:
         print(f"floor broken: {problem}", file=sys.stderr)

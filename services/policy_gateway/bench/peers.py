@@ -7,6 +7,7 @@ import json
 import shutil
 import subprocess
 import sys
+import sysconfig
 import time
 import zipfile
 from dataclasses import dataclass
@@ -34,6 +35,18 @@ class Peer:
     port: int
     process: Running | None
     token: str = "none"  # noqa: S105 - a placeholder for peers that check nothing
+
+
+def interpreter() -> str:
+    """The Python that hosts run the gateway with: the distribution's, where it is the same version.
+
+    It is built with profiles of its use, which others often are not: a fifth less CPU.
+    """
+    same = f"import sys; sys.exit(sys.version_info[:2] != {tuple(sys.version_info[:2])})"
+    for found in ("/usr/bin/python3", sys.executable):
+        if not subprocess.run([found, "-c", same], capture_output=True, check=False).returncode:
+            return found
+    return sys.executable
 
 
 def wheel(folder: Path) -> Path:
@@ -91,8 +104,9 @@ def gateway(  # noqa: PLR0917 - what a peer consists of
     }
     path = folder / "gateway.yml"
     path.write_text(json.dumps(config), encoding="utf-8")
-    command = [sys.executable, "-m", "tresor_gateway", "--config", str(path)]
-    process = Running(command, core, folder / "gateway.log", PYTHONPATH=str(source))
+    command = [interpreter(), "-m", "tresor_gateway", "--config", str(path)]
+    packages = f"{source}:{sysconfig.get_path('purelib')}"
+    process = Running(command, core, folder / "gateway.log", PYTHONPATH=packages)
     process.wait_for(port)
     now = int(time.time())
     claims: dict[str, Any] = {

@@ -224,6 +224,8 @@ def http_request(data: bytes) -> None:
     for piece in data.split(b"\xff"):
         if not transport.closed:
             connection.data_received(piece)
+            # The loop's turn ends here.
+            server.outbox.flush()
     answered = transport.written.count(b"HTTP/1.1 ") - transport.written.count(b" 100 Continue")
     connection.connection_lost(None)
     if answered != len(application.asked) + application.refused:

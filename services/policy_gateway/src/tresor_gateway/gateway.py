@@ -10,7 +10,6 @@ import logging
 import math
 import re
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -36,7 +35,8 @@ from tresor_gateway.classifier.panel import Session
 from tresor_gateway.classifier.stage import ClassifierStage
 from tresor_gateway.content.keeping import Keeping
 from tresor_gateway.content.kept import Tap
-from tresor_gateway.guarded import Contract, Guarded, categories, with_complaint
+from tresor_gateway.dispatch import Dispatch, Means
+from tresor_gateway.guarded import Contract, Guarded, categories
 from tresor_gateway.guardrails.errors import (
     BlockedError,
     GuardrailError,
@@ -52,7 +52,7 @@ from tresor_gateway.metrics.gateway import GatewayMetrics
 from tresor_gateway.routing.affinity import key
 from tresor_gateway.routing.auto import Facts, Routes
 from tresor_gateway.tracing.tracer import Tracer
-from tresor_gateway.upstream.forward import Forward, Receiver
+from tresor_gateway.upstream.forward import Receiver
 from tresor_gateway.upstream.pool import EnginePool, Replica
 from tresor_gateway.usage.table import Refusal, Ticket, UsageFullError, UsageTable
 
@@ -89,6 +89,7 @@ class Gateway:
         self._config = parts.config
         self._catalogue = parts.catalogue
         self._pool = parts.pool
+        self._means = Means(loop, parts.pool, parts.config.upstream)
         self._authenticator = parts.authenticator
         self._pipeline = parts.pipeline
         self._routes = Routes(parts.config.routes)
@@ -110,6 +111,7 @@ class Gateway:
     def adopt(self, parts: Parts) -> None:
         """Decide by another configuration from now on; what has begun goes on as it began."""
         self._config = parts.config
+        self._means = Means(self._loop, self._pool, parts.config.upstream)
         self._catalogue = parts.catalogue
         self._pipeline = parts.pipeline
         self._content = parts.content
@@ -293,51 +295,29 @@ class Gateway:
             call.keeper = self._content.watch(call, parsed, guard)
         schema = given if self._config.guardrails.restore else wanted_schema(parsed)
 
-        def forward(receiver: Receiver) -> Forward:
-            return Forward(
-                self._loop,
-                self._pool,
-                self._config.upstream,
-                receiver,
-                target=endpoint.upstream,
-                request_id=exchange.request_id,
-                stream=prepared.stream,
-                usage_wanted=prepared.usage_wanted,
-                body=lambda served_name: prepared.body(served_name, identity.cache_salt),
-                more_headers=b"" if call.trace is None else call.trace.header,
-            )
-
-        def start(receiver: Receiver, order: list[Replica] | None = None) -> None:
-            if exchange.open and not call.over:
-                call.forward = forward(receiver)
-                exchange.on_pause = call.forward.pause
-                exchange.on_resume = call.forward.resume
-                call.forward.start(replicas() if order is None else order)
-
         choice = model.affinity and (len(model.replicas) > 1 or model.fallback is not None)
         affinity = key(parsed, identity.cache_salt) if choice else None
-
-        def replicas() -> list[Replica]:
-            return self._replicas(model, endpoint, identity, affinity)
-
+        dispatch = Dispatch(
+            self,
+            self._means,
+            call,
+            guard=guard,
+            endpoint=endpoint,
+            identity=identity,
+            model=model,
+            prepared=prepared,
+            affinity=affinity,
+        )
         # A full queue is a refusal, told before anything is begun.
-        order = replicas()
-        if not order:
-            raise self._queue_full(model)
+        order = dispatch.order()
         stage = self._classifiers
         session = None if stage is None else stage.session(call, parsed)
-        receiver = self._receiver(call, guard, parsed, schema, start, session=session)
+        dispatch.receiver = self._receiver(call, guard, parsed, schema, dispatch, session=session)
         if stage is None or session is None:
-            start(receiver, order)
-            return
-
-        def go() -> None:
-            # The wait for the verdict may have changed who is free.
-            if not (now := replicas()):
-                raise self._queue_full(model)
-            start(receiver, now)
-
-        stage.admit(call, session, parsed, go)
+            dispatch.start(order)
+        else:
+            # The wait for the verdict may change who is free.
+            stage.admit(call, session, parsed, dispatch.begin)
 
     def _admit_use(self, call: Call, identity: Identity, prepared: request.Prepared) -> None:
         """Count the request against the limits of its subject's groups."""
@@ -383,7 +363,7 @@ class Gateway:
             raise errors.model_not_found(asked)
         return model
 
-    def _replicas(
+    def replicas(
         self, model: Model, endpoint: Endpoint, identity: Identity, affinity: bytes | None
     ) -> list[Replica]:
         """Whom to ask, in this order: the model, its fallback, then those who failed lately."""
@@ -399,7 +379,8 @@ class Gateway:
             order += pool.doubtful(m.replicas)
         return order
 
-    def _queue_full(self, model: Model) -> ApiError:
+    def queue_full(self, model: Model) -> ApiError:
+        """The refusal when everybody has enough to do."""
         seconds = min(replica.engine.average for replica in model.replicas)
         self.metrics.queue_full.add(model.name)
         return errors.queue_full(max(1, min(60, math.ceil(seconds))))
@@ -441,7 +422,7 @@ class Gateway:
         guard: Guard,
         parsed: request.Request,
         schema: dict[str, Any] | None,
-        start: Callable[[Receiver], None],
+        dispatch: Dispatch,
         *,
         session: Session | None,
     ) -> Receiver:
@@ -458,15 +439,8 @@ class Gateway:
                     "response_format", f"The schema cannot be used: {error}."
                 ) from error
 
-            def ask_again(answer: str, problem: str) -> None:
-                if isinstance(parsed, ChatRequest):
-                    # What was put back for the client must not reach the engine.
-                    masked = guard.incoming([Part(answer, False), Part(problem, False)])
-                    with_complaint(parsed, *(masked or (answer, problem)))
-                    start(receiver)
-
             whole = action == "block" and not getattr(parsed, "stream", False)
-            again = ask_again if settings.repair and whole else None
+            again = dispatch.ask_again if settings.repair and whole else None
             contract = Contract(compiled, action, again)
         if isinstance(parsed, (EmbeddingRequest, RerankRequest)):
             return call
@@ -475,8 +449,7 @@ class Gateway:
             behind = self._classifiers.behind(behind, session, parsed)
         if contract is None and not guard.cleans_responses:
             return behind
-        receiver = Guarded(behind, guard, chat=chat, contract=contract)
-        return receiver
+        return Guarded(behind, guard, chat=chat, contract=contract)
 
 
 def _in_dialect(call: Call, endpoint: Endpoint, parsed: request.Request, model: str) -> Call:

@@ -119,7 +119,10 @@ class AuditWriter:
         self._drain()
 
     def _drain(self) -> None:
-        while self._batch or self._pending:
+        # What arrives during a sync waits for the next window: a thread that syncs all the time
+        # takes the interpreter from the event loop hundreds of times a second.
+        left = len(self._pending)
+        while self._batch or left > 0:
             while self._pending and len(self._batch) < _BATCH:
                 self._batch.append(self._pending.popleft())
             try:
@@ -130,6 +133,7 @@ class AuditWriter:
                 if self._stop.wait(_RETRY_SECONDS):
                     return
                 continue
+            left -= len(self._batch)
             self.written += len(self._batch)
             self.commits += 1
             waiting = [then for _, then in self._batch if then is not None]

@@ -11,7 +11,7 @@ from tresor_gateway.guardrails.recognise import CARD, PHONE
 
 _SEPARATORS: Final = " -./()"
 _RUN: Final = "0123456789" + _SEPARATORS
-_APART: Final = str.maketrans(dict.fromkeys(_SEPARATORS, " "))
+_DIGITS: Final = frozenset("0123456789")
 _STRIDE: Final = 64
 # Seven digits, the shortest number of interest, counted from the beginning of a group: a number of
 # so many digits ends in one place only.
@@ -64,10 +64,16 @@ def _groups(text: str, end: int) -> list[Group]:
         if kept:
             break
     groups: list[Group] = []
-    for digits in text[low:high].translate(_APART).split():
-        start = text.find(digits, low)
-        low = start + len(digits)
-        groups.append((start, low))
+    start = -1
+    for position in range(low, high):
+        if text[position] in _DIGITS:
+            if start < 0:
+                start = position
+        elif start >= 0:
+            groups.append((start, position))
+            start = -1
+    if start >= 0:
+        groups.append((start, high))
     return groups
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import Final, Literal
 
 from tresor_gateway.guardrails.recognise import CARD, EMAIL, IBAN, IP, PHONE
@@ -25,22 +24,24 @@ def graver(first: Action, second: Action) -> Action:
     return first if ORDER.index(first) >= ORDER.index(second) else second
 
 
-@dataclass(frozen=True)
+@dataclass
 class DirectionPolicy:
-    """Actions of one direction, by kind of personal data, and for injection."""
+    """Actions of one direction, by kind of personal data, and for injection; not to be changed.
+
+    ``wanted`` are the kinds that are looked for, ``active`` says whether anything is. Asked for
+    with every text, so they are worked out once: a compiled class has no cached properties.
+    """
 
     kinds: dict[str, Action] = field(default_factory=dict)
     injection: Action = "allow"
+    wanted: frozenset[str] = field(init=False, default=frozenset())
+    active: bool = field(init=False, default=False)
 
-    @cached_property
-    def wanted(self) -> frozenset[str]:
-        """The kinds that are looked for."""
-        return frozenset(kind for kind, action in self.kinds.items() if action != "allow")
-
-    @cached_property
-    def active(self) -> bool:
-        """Whether there is anything to look for."""
-        return bool(self.wanted) or self.injection != "allow"
+    def __post_init__(self) -> None:
+        """Work out what follows from the actions."""
+        wanted = [kind for kind, action in self.kinds.items() if action != "allow"]
+        self.wanted = frozenset(wanted)
+        self.active = bool(wanted) or self.injection != "allow"
 
 
 @dataclass(frozen=True)

@@ -101,12 +101,12 @@ class Exchange:
         head = self._head(connection, 200, ((b"X-Accel-Buffering", b"no"),), content_type)
         if self._chunked:
             head += b"Transfer-Encoding: chunked\r\n"
-        connection.write(head + b"\r\n" + self._frame(first))
+        connection.write_now(head + b"\r\n" + self._frame(first))
 
     def write(self, data: bytes) -> None:
         """More of a streamed answer."""
         if self._connection is not None and data:
-            self._connection.write(self._frame(data))
+            self._connection.write_now(self._frame(data))
 
     def end_stream(self, data: bytes = b"") -> None:
         """The last bytes of a streamed answer."""
@@ -117,7 +117,7 @@ class Exchange:
         if self._chunked:
             last += _END_CHUNK
         if last:
-            connection.write(last)
+            connection.write_now(last)
         self._finish(connection)
 
     def detach(self) -> None:

@@ -16,6 +16,7 @@ from tresor_gateway.api import errors
 from tresor_gateway.api.errors import ApiError
 from tresor_gateway.deadline import Deadline
 from tresor_gateway.http.exchange import Exchange
+from tresor_gateway.outbox import Outbox
 
 WRITE_HIGH_WATER: Final = 256 << 10
 LINGER_SECONDS: Final = 2.0
@@ -69,9 +70,14 @@ class HttpServer:
     """The state that all connections of a worker share."""
 
     def __init__(
-        self, loop: asyncio.AbstractEventLoop, application: Application, limits: ServerLimits
+        self,
+        loop: asyncio.AbstractEventLoop,
+        application: Application,
+        limits: ServerLimits,
+        outbox: Outbox | None = None,
     ) -> None:
         self.loop = loop
+        self.outbox = Outbox(loop) if outbox is None else outbox
         self.application = application
         self.limits = limits
         self.connections: set[ServerConnection] = set()
@@ -88,6 +94,7 @@ class HttpServer:
     def drain(self) -> None:
         """Answer what has begun, close what is idle."""
         self.draining = True
+        self.outbox.flush()
         for connection in list(self.connections):
             connection.close_if_idle()
         self.forget(None)
@@ -119,6 +126,7 @@ class ServerConnection:
         self._server = server
         self._application = server.application
         self._limits = server.limits
+        self._outbox = server.outbox
         self._transport: asyncio.Transport | None = None
         self._deadline = Deadline(server.loop, self._late)
         self._parser = httptools.HttpRequestParser(self)
@@ -176,6 +184,9 @@ class ServerConnection:
         self.write_paused = True
         if self._exchange is not None:
             self._exchange.on_pause()
+        elif self._transport is not None and not self._transport.is_closing():
+            # The answer that is too much for the client is whole already.
+            self._transport.pause_reading()
 
     def resume_writing(self) -> None:
         """The client has caught up."""
@@ -307,8 +318,14 @@ class ServerConnection:
         return self.close_after_answer or not self._keep_alive or self._server.draining
 
     def write(self, data: bytes) -> None:
-        """Hand bytes to the transport."""
+        """A whole answer: it leaves together with others."""
         if self._transport is not None and not self._transport.is_closing():
+            self._outbox.write(self._transport, data)
+
+    def write_now(self, data: bytes) -> None:
+        """A piece of a stream: somebody is reading along."""
+        if self._transport is not None and not self._transport.is_closing():
+            self._outbox.flush()
             self._transport.write(data)
 
     def answered(self) -> None:
@@ -323,6 +340,7 @@ class ServerConnection:
             self._deadline.set(self._limits.keepalive_seconds)
             self._watch_reader(self._transport)
         elif complete and not self._ignored_bytes:
+            self._outbox.flush()
             self._transport.close()
             self._deadline.set(self._limits.keepalive_seconds)
             self._watch_reader(self._transport)
@@ -415,6 +433,7 @@ class ServerConnection:
         self._lingering = True
         self._deadline.set(LINGER_SECONDS)
         if self._transport is not None and self._transport.can_write_eof():
+            self._outbox.flush()
             self._transport.write_eof()
 
     def _late(self) -> None:

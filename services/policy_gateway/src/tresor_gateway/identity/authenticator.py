@@ -110,10 +110,6 @@ class Authenticator:
             if certificate:
                 return self._by_certificate(certificate)
             raise errors.unauthorized("token_missing", "An access token is required.")
-        match = _BEARER.fullmatch(header)
-        if match is None:
-            raise errors.unauthorized("token_malformed", "The Authorization header is malformed.")
-        token = match.group(1)
         keys = self._store.current()
         if keys is None:
             if may_refetch and self._store.may_refetch():
@@ -124,8 +120,9 @@ class Authenticator:
         if self._revocations is not None and self._revocations.version() != self._revoked:
             self._revoked = self._revocations.version()
             self._cache.clear()
-        digest = hashlib.sha256(token).digest()
-        known = self._cache.get(digest)
+        # Of the whole header: one that was accepted before is known to be well formed.
+        place = hashlib.sha256(header).digest()
+        known = self._cache.get(place)
         now = self._wall()
         if known is not None:
             identity, until = known
@@ -133,13 +130,18 @@ class Authenticator:
                 if identity.thumbprint is not None:
                     _check_binding(identity.thumbprint, certificate)
                 return identity
-            del self._cache[digest]
+            del self._cache[place]
+        match = _BEARER.fullmatch(header)
+        if match is None:
+            raise errors.unauthorized("token_malformed", "The Authorization header is malformed.")
+        token = match.group(1)
+        digest = hashlib.sha256(token).digest()
         claims = self._claims(token, keys, now, may_refetch=may_refetch)
         self._check_revoked(claims, digest)
         if claims.thumbprint is not None:
             _check_binding(claims.thumbprint, certificate)
         identity = self._identity(claims, digest)
-        self._remember(digest, identity, now)
+        self._remember(place, identity, now)
         return identity
 
     def _claims(self, token: bytes, keys: KeySet, now: float, *, may_refetch: bool) -> Claims:

@@ -26,6 +26,7 @@ from tresor_gateway.guardrails.setup import pipeline
 from tresor_gateway.http.server import HttpServer, ServerLimits
 from tresor_gateway.identity.setup import authenticator, key_store, open_revocations
 from tresor_gateway.metrics.gateway import GatewayMetrics
+from tresor_gateway.outbox import Outbox
 from tresor_gateway.process.sockets import tcp_listener, unix_listener
 from tresor_gateway.routing.probe import Prober
 from tresor_gateway.tracing.tracer import tracer
@@ -50,7 +51,8 @@ class Worker:
         self._loop = loop
         self._config = config
         self.number = number
-        self._pool = EnginePool(loop, config.upstream, client_context(config.upstream))
+        outbox = Outbox(loop)
+        self._pool = EnginePool(loop, config.upstream, client_context(config.upstream), outbox)
         catalogue = Catalogue(config.models, self._pool)
         self._store = key_store(config.identity.jwks)
         self._audit = audit_writer(loop, config.audit, f"gateway{number}")
@@ -86,6 +88,7 @@ class Worker:
                 receive_seconds=limits.receive_seconds,
                 keepalive_seconds=limits.keepalive_seconds,
             ),
+            outbox,
         )
         settings = config.upstream
         self._prober = Prober(

@@ -8,6 +8,8 @@ from typing import Final, Protocol, cast
 
 import httptools
 
+from tresor_gateway.outbox import Outbox
+
 MAX_HEADERS: Final = 64 << 10
 
 
@@ -33,8 +35,12 @@ class EngineConnection:
     An ``asyncio.Protocol`` by its methods, not by name: a compiled class can have no such base.
     """
 
-    def __init__(self, gone: Callable[[EngineConnection], None]) -> None:
+    def __init__(
+        self, gone: Callable[[EngineConnection], None], outbox: Outbox | None = None
+    ) -> None:
+        """``gone`` hears of the connection's end; without an ``outbox`` writes leave at once."""
         self._gone = gone
+        self._outbox = outbox
         self._transport: asyncio.Transport | None = None
         self._parser = httptools.HttpResponseParser(self)
         self._sink: Sink | None = None
@@ -69,7 +75,10 @@ class EngineConnection:
         if self._transport is None:
             sink.failed("connection is closed")
             return
-        self._transport.write(request)
+        if self._outbox is None:
+            self._transport.write(request)
+        else:
+            self._outbox.write(self._transport, request)
 
     @property
     def reusable(self) -> bool:

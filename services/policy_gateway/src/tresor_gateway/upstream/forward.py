@@ -47,6 +47,10 @@ class Receiver(Protocol):
         """There is no answer, and nothing was sent yet."""
 
 
+def _no_body(_served_name: str) -> bytes:
+    return b""
+
+
 class Forward:
     """One request on its way. Created, started once, then either reported or cancelled."""
 
@@ -409,6 +413,8 @@ class Forward:
 
     def _finish(self) -> None:
         self._over = True
+        # It knows the call, which knows us.
+        self._body = _no_body
         deadline, self._deadline = self._deadline, None
         if deadline is not None:
             self._pool.deadlines.give(deadline)

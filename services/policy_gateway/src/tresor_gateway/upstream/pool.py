@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 from tresor_gateway import config_schema as schema
 from tresor_gateway.deadline import Deadlines
+from tresor_gateway.outbox import Outbox
 from tresor_gateway.routing.affinity import score
 from tresor_gateway.upstream.connection import EngineConnection
 
@@ -88,10 +89,12 @@ class EnginePool:
         loop: asyncio.AbstractEventLoop,
         settings: schema.Upstream,
         tls: ssl.SSLContext | None,
+        outbox: Outbox | None = None,
     ) -> None:
         self._loop = loop
         self._settings = settings
         self._tls = tls
+        self._outbox = outbox
         self._engines: dict[str, Engine] = {}
         self._turn = 0
         self._closed = False
@@ -169,7 +172,7 @@ class EnginePool:
         """
         if engine.tls and self._tls is None:
             raise ConnectError("no client certificate is configured")
-        connection = EngineConnection(lambda gone: self._forget(engine, gone))
+        connection = EngineConnection(lambda gone: self._forget(engine, gone), self._outbox)
         try:
             async with asyncio.timeout(self._settings.connect_seconds):
                 await self._loop.create_connection(
