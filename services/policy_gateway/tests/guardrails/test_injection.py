@@ -8,7 +8,7 @@ import codecs
 import pytest
 
 from services.policy_gateway.tests.guardrails.support import rules
-from tresor_gateway.guardrails.errors import BlockedError
+from tresor_gateway.guardrails.errors import BlockedError, GuardrailError
 from tresor_gateway.guardrails.pipeline import Part, Pipeline
 from tresor_gateway.guardrails.policy import DirectionPolicy, Policy
 
@@ -106,3 +106,24 @@ def test_decoding_is_bounded() -> None:
     for _ in range(6):
         bomb = base64.b64encode(bomb)
     assert rules(bomb.decode()) == set()
+
+
+def test_hundredth_encoded_text_is_read_like_the_first() -> None:
+    harmless = base64.b64encode(
+        b"The warehouse opens at nine, and the gate is on the left."
+    ).decode()
+    attack = base64.b64encode(OVERRIDE.encode()).decode()
+    assert not rules(" ".join([harmless] * 99))
+    assert rules(" ".join([harmless] * 99 + [attack]))
+
+
+def test_more_encoded_texts_than_can_be_read_are_refused() -> None:
+    words = (b"The warehouse opens at nine, gate %d." % number for number in range(5000))
+    text = " ".join(base64.b64encode(word).decode() for word in words)
+    with pytest.raises(GuardrailError):
+        rules(text)
+
+
+def test_long_names_of_code_are_not_taken_for_encoded_texts() -> None:
+    names = ["_".join(["parse", "value", f"field{number}", "checked"]) for number in range(20_000)]
+    assert not rules("\n".join(f"    {name} = None" for name in names))

@@ -16,10 +16,11 @@ from urllib.parse import unquote
 from tresor_gateway.guardrails.engine import Pattern
 
 MAX_DEPTH: Final = 2
-MAX_PIECES: Final = 64
-MAX_BYTES: Final = 256 << 10
+# Of one text; what is beyond is not read, so the text is refused.
+MAX_PIECES: Final = 4096
+MAX_CHARACTERS: Final = 4 << 20
 _MIN_TOKEN: Final = 16
-_PRINTABLE: Final = string.printable.encode() + bytes(range(0x80, 0xC0)) + bytes(range(0xC2, 0xF5))
+_PRINTABLE: Final = string.printable.encode() + bytes(range(0x80, 0x100))
 _TOKEN_BYTES: Final = frozenset((string.ascii_letters + string.digits + "+/_-").encode())
 _TO_TOKENS: Final = bytes(b if b in _TOKEN_BYTES else 32 for b in range(256))
 _HEX: Final = frozenset(b"0123456789abcdefABCDEF")
@@ -90,9 +91,13 @@ def _decodings(token: bytes) -> Iterator[str]:
 
 
 def _readable(data: bytes) -> Iterator[str]:
-    """The text, when nearly all of it is one."""
+    """The text, when nearly all of it is one.
+
+    Names and identifiers decode too, to bytes at random: those are no UTF-8.
+    """
     head = data[:64]
-    if len(head.translate(None, _PRINTABLE)) > 0.1 * len(head):
+    plain = head.decode(errors="ignore").encode()
+    if len(head) - len(plain) + len(plain.translate(None, _PRINTABLE)) > 0.1 * len(head):
         return
     text = data.decode(errors="ignore")
     if len(text) >= _MIN_TOKEN // 2:

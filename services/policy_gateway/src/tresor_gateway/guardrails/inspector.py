@@ -9,7 +9,7 @@ from typing import Final
 
 from tresor_gateway.guardrails import decode, fold, numbers, secrets
 from tresor_gateway.guardrails.engine import Matcher, Pattern
-from tresor_gateway.guardrails.errors import GuardrailTimeoutError
+from tresor_gateway.guardrails.errors import GuardrailTimeoutError, TooManyCandidatesError
 from tresor_gateway.guardrails.findings import Findings, Span, disjoint
 from tresor_gateway.guardrails.recognise import IBAN, RECOGNISERS, Look
 from tresor_gateway.guardrails.screening import Screen
@@ -94,8 +94,8 @@ class Inspector:
         if depth > 0:
             for number in seen & self._decoders.keys():
                 for piece in self._decoders[number](text):
-                    if not search.may_read(piece):
-                        return
+                    search.spend(piece)
+                    self._check_time(search)
                     self._look(piece.text, search, depth - 1, place or (piece.start, piece.end))
 
     def _candidates(
@@ -152,17 +152,22 @@ class Inspector:
 class _Search:
     """What one inspection has found and may still spend."""
 
-    __slots__ = ("_budget", "_pieces", "deadline", "findings", "screen")
+    __slots__ = ("_characters", "_pieces", "deadline", "findings", "screen")
 
     def __init__(self, findings: Findings, deadline: float | None, screen: Screen | None) -> None:
         self.findings = findings
         self.deadline = deadline
         self.screen = screen
-        self._budget = decode.MAX_BYTES
+        self._characters = decode.MAX_CHARACTERS
         self._pieces = decode.MAX_PIECES
 
-    def may_read(self, piece: decode.Piece) -> bool:
-        """Whether another decoded text is within the bounds."""
-        self._budget -= len(piece.text)
+    def spend(self, piece: decode.Piece) -> None:
+        """Another decoded text is to be read.
+
+        Raises:
+            TooManyCandidatesError: it is beyond the bounds; nobody says that it is harmless.
+        """
+        self._characters -= len(piece.text)
         self._pieces -= 1
-        return self._pieces >= 0 and self._budget >= 0
+        if self._pieces < 0 or self._characters < 0:
+            raise TooManyCandidatesError("more encoded texts than can be read")
