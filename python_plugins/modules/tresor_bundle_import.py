@@ -48,7 +48,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 state:
-  description: V(AWAIT_APPROVAL), V(ACTIVE), or V(FITS) in check mode.
+  description: V(AWAIT_APPROVAL), V(ACTIVE), of advisories V(ADOPTED), or V(FITS) in check mode.
   returned: success
   type: str
   sample: AWAIT_APPROVAL

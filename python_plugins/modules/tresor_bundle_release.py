@@ -130,11 +130,13 @@ def _run(module: AnsibleModule) -> dict[str, Any]:
             module.run_command, *place, "switch",
             ["--release", wanted, "--person", params["person"], "--reason", params["reason"]],
         )  # fmt: skip
+    # Advisories replace nothing.
+    switched = done["state"] == "ACTIVE"
     return {
         "changed": done["changed"],
-        "release": done["release"],
+        "release": done["release"] if switched else before,
         "message": done["message"],
-        "diff": diff,
+        "diff": diff if switched else {},
     }
 
 

@@ -70,6 +70,7 @@ class Difference:
     models: tuple[ModelChange, ...]
     new_licences: tuple[str, ...]
     verdicts: tuple[gates.Verdict, ...] = field(default=())
+    advisory: bool = False
 
 
 def compare(
@@ -81,7 +82,13 @@ def compare(
     released_by: tuple[str, ...],
     single_key: bool,
 ) -> Difference:
-    """Compare two verified manifests; ``locate`` finds contents of both in the store."""
+    """Compare two verified manifests; ``locate`` finds contents of both in the store.
+
+    Advisories replace nothing: they are shown for what they are, with the verdicts on what runs.
+    """
+    replaced = running.id if running else ""
+    if waiting.advisory_only:
+        running = None
     old_parts = {part.name: part for part in running.parts} if running else {}
     new_parts = {part.name: part for part in waiting.parts}
     parts = []
@@ -96,7 +103,7 @@ def compare(
         serial=waiting.serial,
         created=f"{waiting.created:%Y-%m-%d}",
         expires=f"{waiting.expires:%Y-%m-%d}",
-        running=running.id if running else "",
+        running=replaced,
         released_by=released_by,
         single_key=single_key,
         new_bytes=sum(
@@ -107,6 +114,7 @@ def compare(
         models=tuple(_models(running, waiting, locate)),
         new_licences=tuple(sorted(_licences(waiting) - (_licences(running) if running else set()))),
         verdicts=tuple(_gravest_first(verdicts)),
+        advisory=waiting.advisory_only,
     )
 
 

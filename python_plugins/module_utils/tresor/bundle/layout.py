@@ -61,6 +61,10 @@ class Store:
         """Return the folder of a verified bundle that waits for approval."""
         return self.state / "pending" / bundle
 
+    def news(self, bundle: str) -> Path:
+        """Return the folder of a bundle of advisories that was let in."""
+        return self.state / "advisories" / bundle
+
     def approvals(self, bundle: str) -> Path:
         """Return the folder of the signatures that approve a bundle."""
         return self.state / "approvals" / bundle

@@ -1,9 +1,9 @@
 """The import's state machine: each state is on disk before the step that follows it.
 
-SEEN -> META_VERIFIED -> FITS -> COPYING -> CONTENT_OK -> POLICY_OK -> AWAIT_APPROVAL -> ACTIVE, or
-REJECTED. A killed import is continued by the same command: metadata is verified from zero, contents
-that are already here are hashed again from our own disk. They are hashed once more before a release
-becomes current, for approvals may take days.
+SEEN -> META_VERIFIED -> FITS -> COPYING -> CONTENT_OK -> POLICY_OK -> AWAIT_APPROVAL -> ACTIVE (of
+advisories: ADOPTED), or REJECTED. A killed import is continued by the same command: metadata is
+verified from zero, contents that are already here are hashed again from our own disk. They are
+hashed once more before a release becomes current, for approvals may take days.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable
 
-from . import content, fit, gates, release, report
+from . import content, fit, gates, news, release, report
 from .approval import REQUIRED_APPROVALS
 from .canonical import sha256_hex
 from .copier import Copier, CopyResult, damaged_contents, space_needed
@@ -81,6 +81,8 @@ class Importer(Releasing, Upkeep):
         self._check_fit(request, verified, manifest)
         if self._is_active(manifest):
             return Outcome("ACTIVE", manifest.id, manifest.digest, False, "already active")
+        if news.is_adopted(self.store, manifest.digest):
+            return _known_news(manifest)
         medium.check_closed_world(manifest, verified, self._here(manifest))
         if (self.store.pending(manifest.digest) / "receipt-facts.json").exists():
             return self._waits(manifest, changed=False)
@@ -156,6 +158,8 @@ class Importer(Releasing, Upkeep):
     ) -> Outcome:
         self._check_fit(request, verified, manifest)
         volume = medium.check_closed_world(manifest, verified, self._here(manifest))
+        if news.is_adopted(self.store, manifest.digest):
+            return _known_news(manifest)
         active = self._is_active(manifest)
         if active and not self.known_damage():
             return Outcome("ACTIVE", manifest.id, manifest.digest, False, "already active")
@@ -180,7 +184,8 @@ class Importer(Releasing, Upkeep):
         gates.require(verdicts)
         self.step("POLICY_OK", manifest.digest)
         for item in verdicts:
-            if item.severity == gates.RED:
+            # Of advisories red is a finding about what runs: it is told when they are taken in.
+            if item.severity == gates.RED and not manifest.advisory_only:
                 self.event(
                     "policy.waiver.used",
                     bundle=manifest.digest,
@@ -289,8 +294,9 @@ class Importer(Releasing, Upkeep):
         self.event("import.awaits-approval", bundle=manifest.digest, id=manifest.id)
 
     def _waits(self, manifest: BundleManifest, *, changed: bool) -> Outcome:
+        kind = "advisories" if manifest.advisory_only else "release"
         message = (
-            f"release {manifest.id} waits for {REQUIRED_APPROVALS} approvals: "
+            f"{kind} {manifest.id}, waiting for {REQUIRED_APPROVALS} approvals: "
             "next 'approve --key FILE --person NAME' for each person, then 'activate'"
         )
         return Outcome("AWAIT_APPROVAL", manifest.id, manifest.digest, changed, message)
@@ -343,3 +349,7 @@ class Importer(Releasing, Upkeep):
                 remove_tree(staged)
         self.step("REJECTED", digest, rule=error.rule)
         self.event("import.rejected", digest=digest, **error.as_json())
+
+
+def _known_news(manifest: BundleManifest) -> Outcome:
+    return Outcome("ADOPTED", manifest.id, manifest.digest, False, "already taken in")

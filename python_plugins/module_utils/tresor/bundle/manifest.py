@@ -125,6 +125,12 @@ class BundleManifest:
         """Return the scopes of all parts."""
         return frozenset(part.scope for part in self.parts)
 
+    @property
+    def advisory_only(self) -> bool:
+        """Tell whether the bundle carries only news about what is installed."""
+        types = {part.type for part in self.parts}
+        return "advisories" in types and types <= {"advisories", "vex"}
+
     def blobs(self) -> dict[str, FileEntry]:
         """Return every distinct content once, by digest, in the order of the manifest."""
         found: dict[str, FileEntry] = {}

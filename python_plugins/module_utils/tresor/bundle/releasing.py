@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from ..policy.view import EVIDENCE_TYPES
-from . import approval, difference, fit, gates, release
+from . import approval, difference, fit, gates, news, release
 from .copier import damaged_contents
 from .errors import EnvironmentNotReadyError, RejectedError, UsageError, printable
 from .journal import utc_now_text
@@ -164,6 +164,9 @@ class Releasing(Upkeep):
                 verdicts=tuple(item.as_json() for item in verdicts),
             ),
         )
+        if manifest.advisory_only:
+            people = [item.person for item in approvals]
+            return self._adopt(manifest, receipt, verdicts, people)
         record = json.loads((folder / release.RELEASE_FILE).read_bytes())
         before = release.current_id(self.store)
         final = release.build(self.store, manifest, record, receipt)
@@ -190,6 +193,41 @@ class Releasing(Upkeep):
         self.retain({manifest.id, kept or manifest.id})
         self.collect_garbage()
         return Outcome("ACTIVE", manifest.id, manifest.digest, True, f"active: {final}")
+
+    def _adopt(
+        self,
+        manifest: BundleManifest,
+        receipt: dict[str, object],
+        verdicts: list[gates.Verdict],
+        people: list[str],
+    ) -> Outcome:
+        """Let advisories in: what runs goes on running."""
+        running = release.current_id(self.store) or ""
+        installed = release.installed_digest(self.store.release(running)) or ""
+        judged: dict[str, object] = {"id": running, "bundle_sha256": installed}
+        red = news.adopt(self.store, manifest, {**receipt, "judged": judged}, verdicts)
+        self.event(
+            "advisories.adopted",
+            bundle=manifest.digest,
+            id=manifest.id,
+            judged=running,
+            findings=len(red),
+            people=people,
+        )
+        for item in red:
+            self.event(
+                "advisories.finding",
+                bundle=manifest.digest,
+                rule=item.rule,
+                thing=item.thing,
+                seen=item.seen,
+            )
+        self.step("ADOPTED", manifest.digest, advisories=manifest.id)
+        drop_pending(self.store.pending(manifest.digest))
+        self.collect_garbage()
+        said = f"{len(red)} finding(s) about {running}" if red else f"nothing about {running}"
+        message = f"advisories taken in: {said}; what runs stays as it is"
+        return Outcome("ADOPTED", manifest.id, manifest.digest, True, message)
 
     def switch(self, release_id: str, person: str, reason: str) -> Outcome:
         """Go back to a release that is kept (or forward again); its contents are hashed first.

@@ -65,7 +65,7 @@ def as_text(difference: Difference) -> str:
 
 def as_html(difference: Difference) -> str:
     """Return the report as one self-contained page."""
-    title = escape(f"Release {difference.id}")
+    title = escape(f"{_kind(difference)} {difference.id}")
     rows = "".join(f"<p>{escape(line)}</p>" for line in _head(difference)[1:])
     body = [f"<h1>{title}</h1>", rows]
     body += [f'<p class="red">{escape(text)}</p>' for text in _warnings(difference)]
@@ -105,15 +105,21 @@ def as_html(difference: Difference) -> str:
 
 
 def _head(difference: Difference) -> list[str]:
-    against = difference.running or "nothing: this is the first release"
+    against = f"It would replace: {difference.running or 'nothing: this is the first release'}."
+    if difference.advisory:
+        against = f"About {difference.running}, which goes on running: these are news, no software."
     return [
-        f"Release {difference.id} (serial {difference.serial}) waits for two approvals.",
-        f"It would replace: {against}.",
+        f"{_kind(difference)} {difference.id} (serial {difference.serial}): two approvals wanted.",
+        against,
         f"Made {difference.created}, ends {difference.expires}; "
         f"released by {', '.join(difference.released_by) or 'unknown'}.",
         f"{size(difference.total_bytes)} in all, {size(difference.new_bytes)} of it new here.",
         f"You sign: sha256:{difference.bundle_sha256}",
     ]
+
+
+def _kind(difference: Difference) -> str:
+    return "Advisories" if difference.advisory else "Release"
 
 
 def _warnings(difference: Difference) -> Iterator[str]:

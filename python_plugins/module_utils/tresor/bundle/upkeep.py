@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from . import release
+from . import news, release
 from .canonical import sha256_hex
 from .errors import EnvironmentNotReadyError, UsageError
 from .journal import read_log, utc_now_text
@@ -234,6 +234,7 @@ def status(store: Store) -> dict[str, object]:
         "pending": pending,
         "last_step": steps[-1] if steps else None,
         "last_scrub": last_scrub(store),
+        "advisories": news.latest(store),
         "progress": _note(store.state / PROGRESS_FILE),
         "highwater": json.loads(store.highwater.read_bytes()) if store.highwater.exists() else None,
     }

@@ -9,8 +9,10 @@ from functools import partial
 from pathlib import Path
 from typing import Protocol
 
+from ..bundle.canonical import sha256_hex
 from ..bundle.errors import EnvironmentNotReadyError
-from ..bundle.manifest import BundleManifest
+from ..bundle.manifest import BundleManifest, parse_manifest
+from ..bundle.release import installed_digest
 from . import clamscan, licences, malware, sbom, vulnerabilities
 from .evaluate import GATES as NAMES
 from .evaluate import one
@@ -29,6 +31,8 @@ class Active(Protocol):
 
     @property
     def current(self) -> Path: ...
+    @property
+    def state(self) -> Path: ...
 
 
 class Given(Protocol):
@@ -53,15 +57,39 @@ def view_of(given: Given, rules_file: Path | None = None) -> BundleView:
         EnvironmentNotReadyError: the site's rules cannot be used.
     """
     rules = site_rules(rules_file or SITE_RULES)
-    installed = given.store.current / "tree" / "policy-sbom" / sbom.FILE
     return BundleView(
         given.manifest,
         given.locate,
         given.site,
         given.now,
         rules,
-        installed=installed.read_bytes() if installed.is_file() else None,
+        installed=_installed(given.store),
     )
+
+
+def _installed(store: Active) -> bytes | None:
+    """Return the bill of materials of what runs, None while nothing does.
+
+    Raises:
+        EnvironmentNotReadyError: ``state.content``: it is not the one that was imported.
+    """
+    path = store.current / "tree" / "policy-sbom" / sbom.FILE
+    if not path.is_file():
+        return None
+    raw = path.read_bytes()
+    # A list that somebody shortened would hide what the advisories are about.
+    digest = installed_digest(store.current)
+    try:
+        listed = parse_manifest((store.state / "manifests" / f"{digest}.json").read_bytes())
+    except OSError as error:
+        raise EnvironmentNotReadyError(
+            "state.manifest", f"manifest of the release is not there: {error.strerror}", str(path)
+        ) from error
+    if sha256_hex(raw) not in listed.blobs():
+        raise EnvironmentNotReadyError(
+            "state.content", "the bill of materials is not the one that was imported", str(path)
+        )
+    return raw
 
 
 def run(name: str, given: Given, rules_file: Path | None = None) -> list[Verdict]:

@@ -46,8 +46,7 @@ class BundleView:
     @property
     def advisory_only(self) -> bool:
         """Tell whether the bundle carries only news about what is installed."""
-        types = {part.type for part in self.manifest.parts}
-        return "advisories" in types and types <= {"advisories", "vex"}
+        return self.manifest.advisory_only
 
     def parts(self, *types: str) -> list[Part]:
         """Return the parts of these types."""
