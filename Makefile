@@ -51,6 +51,9 @@ test-gpu-host: need-root setup  ## some minutes: the roles of GPU hosts on two l
 	python -m stages gpu-host
 	python -m stages destroy
 
+test-dkms: need-root setup  ## slow: real NVIDIA modules for a kernel of Debian, and the kernel they do not build for
+	pytest -s -o python_files='slow_gpu_build.py' bundle/tests
+
 test-removal: need-root setup  ## slow: on a converged lab, services switched off are gone and come back whole
 	python -m stages removal
 

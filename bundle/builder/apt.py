@@ -15,7 +15,7 @@ from bundle.builder.command import run
 from bundle.builder.errors import CommandError, FetchError
 from bundle.builder.sources import Source as NamedSource
 
-_TARGET_FORMAT = "$(REPO_URI)|$(RELEASE)|$(COMPONENT)|$(CREATED_BY)|$(ORIGIN)"
+TARGET_FORMAT = "$(REPO_URI)|$(RELEASE)|$(COMPONENT)|$(CREATED_BY)|$(ORIGIN)"
 _ORIGINS = ("Debian", "$(ORIGIN)")  # apt leaves the placeholder where it does not know
 _KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 _STATUS_FIELDS = (
@@ -162,7 +162,7 @@ class Apt:
         Raises:
             FetchError: no mirror, or it could not be read.
         """
-        ask = ["apt-get", "indextargets", "--format", _TARGET_FORMAT]
+        ask = ["apt-get", "indextargets", "--format", TARGET_FORMAT]
         listing = run(ask, what="read apt's mirrors")
         if not listing.strip():
             # Nobody has run "apt-get update" here yet: the configuration still names the mirrors.

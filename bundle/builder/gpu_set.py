@@ -1,7 +1,8 @@
 """Say whether a set of GPU packages is qualified, and write a proof into it.
 
-``python -m bundle.builder.gpu_set SET`` checks it; ``--built WHERE`` or ``--tested WHERE`` states
-that exactly these contents were built or tested together there.
+``python -m bundle.builder.gpu_set SET`` checks it. ``--build`` builds its modules in an empty
+system and writes the proof; ``--built WHERE`` or ``--tested WHERE`` states that exactly these
+contents were built or tested together there.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
+from bundle.builder import gpu_build
 from bundle.builder.context import default_context
 from bundle.builder.errors import BuilderError, PolicyError, SpecError
 from tresor.gpu.qualified import PROOFS, SetError, digest_of, read_set
@@ -79,10 +81,20 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.add_argument(
             f"--{kind}", metavar="WHERE", help=f"state that it was {kind}, and where"
         )
+    parser.add_argument("--build", action="store_true", help="build its modules here (needs root)")
+    parser.add_argument(
+        "--source",
+        action="append",
+        default=[],
+        metavar="LINE",
+        help="a line of sources.list beside the machine's mirrors, for a vendor's packages",
+    )
     args = parser.parse_args(argv)
     today = datetime.now(UTC).date()
     try:
         data = load(args.set, default_context().schema_dir)
+        if args.build:
+            args.built = _built(data, args.source)
         for kind in PROOFS:
             where = getattr(args, kind)
             if where:
@@ -97,6 +109,19 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stdout.write(f"- {line}\n")
     sys.stdout.write("refused\n" if wrong else "qualified\n")
     return 1 if wrong else 0
+
+
+def _built(data: Mapping[str, Any], lines: Sequence[str]) -> str:
+    """Build the set's modules; return the words of the proof."""
+    want = gpu_build.wanted(data)
+    made = gpu_build.build(
+        want, [*gpu_build.machine_lines(want.system), *lines], gpu_build.machine_options()
+    )
+    sys.stdout.write(
+        f"{len(made.modules)} modules for {want.kernel} in {made.seconds:.0f} s: "
+        f"{', '.join(made.modules)}\n"
+    )
+    return f"an empty {want.system}, {len(made.modules)} modules"
 
 
 if __name__ == "__main__":

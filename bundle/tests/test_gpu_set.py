@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from bundle.builder import gpu_build
+from bundle.builder.errors import PolicyError
 from bundle.builder.gpu_set import main
 from python_plugins.tests.gpu.sets import contents, with_version
 
@@ -55,3 +57,29 @@ def test_file_that_is_no_set_is_named(tmp_path: Path, capsys: pytest.CaptureFixt
     assert main([write(tmp_path / "x.json", {"schema": "gpu-set/v1"})]) == 2
     assert "does not fit gpu-set.schema.json" in capsys.readouterr().err
     assert main([str(tmp_path / "none.json")]) == 2
+
+
+def test_only_kernel_and_driver_are_built() -> None:
+    want = gpu_build.wanted(contents())
+    assert want.packages
+    groups = {item["name"]: item["group"] for item in contents()["packages"]}
+    assert {groups[name] for name in want.packages} == {"kernel", "driver"}
+
+
+def test_system_without_these_packages_cannot_be_built_here() -> None:
+    with pytest.raises(PolicyError, match="cannot be built here"):
+        gpu_build.wanted(contents(system="redhat-9"))
+
+
+def test_refusal_shows_what_the_compiler_said(tmp_path: Path) -> None:
+    log = tmp_path / "var/lib/dkms/nvidia/1/build/make.log"
+    log.parent.mkdir(parents=True)
+    log.write_text(
+        "gcc -Werror=undef -c nv.c\nnv-pci.c:223: error: too few arguments to function\nmake: ok\n",
+        encoding="utf-8",
+    )
+    want = gpu_build.Wanted("debian-12", "6.1.0-56-amd64", "535.261.03", {})
+    text = gpu_build.refusal(tmp_path, want, "", "apt failed")
+    assert "does not build for kernel 6.1.0-56-amd64: it has no module" in text
+    assert text.splitlines()[1:] == ["  nv-pci.c:223: error: too few arguments to function"]
+    assert "apt failed" in gpu_build.refusal(tmp_path / "none", want, "", "apt failed")
