@@ -37,7 +37,7 @@ def verify(model: Path, listed: list[dict[str, Any]] | None = None) -> tuple[int
             for path in files
         ]
         content = {"folder": str(model), "files": entries if listed is None else listed}
-        manifest.write_text(json.dumps(content))
+        manifest.write_text(json.dumps([content]))
     done = subprocess.run(
         [sys.executable, "-I", SCRIPT, manifest], capture_output=True, text=True, check=False
     )

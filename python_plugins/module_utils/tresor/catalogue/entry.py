@@ -12,7 +12,7 @@ from ..inventory.schema_check import Schema, value_problems
 from ..inventory.vllm_arguments import argument_fault, environment_fault
 from ..sizing.gpu import UnknownGpuError, find
 from .contradictions import POOLING, contradictions
-from .speculation import method_fault
+from .speculation import METHODS, method_fault
 from .vllm_names import LORA_RANKS, QUANTIZATIONS
 
 Entry = Mapping[str, Any]
@@ -78,9 +78,10 @@ def _engine(document: Document, entry: Entry) -> Iterator[Problem]:
     speculative = entry.get("speculative")
     if speculative:
         method = speculative["method"]
-        wrong = method_fault(method, drafted="repository" in speculative)
-        if wrong:
-            yield document.problem(("speculative", "method"), wrong, "write mtp, eagle3 or another")
+        refused = method_fault(method, drafted="repository" in speculative)
+        if refused:
+            fix = one_of(METHODS, method) if method not in METHODS else "correct repository"
+            yield document.problem(("speculative", "method"), refused, fix)
     rank = entry.get("lora", {}).get("max_rank")
     if rank is not None and rank not in LORA_RANKS:
         allowed = ", ".join(str(value) for value in sorted(LORA_RANKS))

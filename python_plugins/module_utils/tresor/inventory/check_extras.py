@@ -37,13 +37,13 @@ def _speculative(sources: Sources, index: int, model: Mapping[str, Any]) -> Iter
     if not isinstance(speculative, dict):
         return
     method = text(speculative.get("method"))
-    wrong = method_fault(method, drafted="artefact" in speculative)
-    if method and wrong:
+    fault = method_fault(method, drafted="artefact" in speculative)
+    if method and fault:
         if method in METHODS:
             fix = "remove artefact" if "artefact" in speculative else "write the draft's artefact"
         else:
             fix = one_of(METHODS, method)
-        yield sources.problem("models", (index, "speculative", "method"), wrong, fix)
+        yield sources.problem("models", (index, "speculative", "method"), fault, fix)
 
 
 def _adapters(sources: Sources, index: int, model: Mapping[str, Any]) -> Iterator[Problem]:
