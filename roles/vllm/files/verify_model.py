@@ -1,8 +1,8 @@
 """Check a model's files against their list before an engine loads them.
 
-Usage: verify_model.py MANIFEST [RECORD MAX_AGE], a JSON list of ``folder`` and ``files`` (path, size,
-sha256): the model, its adapters, its draft. Exit status 0 if each folder holds exactly these files
-with this content, 1 if not.
+Usage: verify_model.py MANIFEST [RECORD MAX_AGE], a JSON list with ``folder`` and ``files`` (path,
+size, sha256) of the model, its adapters and its draft. Exit status 0 if each folder holds exactly
+these files with this content, 1 if not.
 Standard library only; runs as the engine's user, inside the engine's sandbox.
 
 With RECORD, a file that was hashed less than MAX_AGE seconds ago is not hashed again while inode,
