@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,6 +16,13 @@ from .conftest import SCHEMAS, Spoil
 MODELS, HOSTS = "group_vars/all/models.yml", "hosts.yml"
 PLANNING, SLO = "group_vars/all/planning.yml", "group_vars/all/slo.yml"
 Replace = Callable[..., None]
+
+
+@pytest.fixture
+def production(production: Path) -> Path:
+    """Return the production example with its models written out, so that a test can spoil each."""
+    shutil.copyfile(Path(__file__).parent / "data/models.yml", production / MODELS)
+    return production
 
 
 @pytest.fixture

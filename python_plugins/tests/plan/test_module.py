@@ -149,7 +149,9 @@ def test_site_that_does_not_fit_leaves_the_last_plan(tmp_path: Path) -> None:
     call("tresor_plan", **options)
     before = Path(options["dest"]).read_bytes()
     models = Path(options["inventory_dir"]) / "group_vars/all/models.yml"
-    models.write_text(models.read_text().replace("tensor: 1,", "tensor: 3,"))
+    models.write_text(
+        models.read_text().replace("catalogue: llama-3.1-8b", "catalogue: llama-3.3-70b")
+    )
 
     result = call("tresor_plan", **options)
 

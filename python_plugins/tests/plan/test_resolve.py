@@ -102,7 +102,8 @@ def test_gpus_and_parallelism_reach_the_engine() -> None:
 
     assert instance["env"] == {"CUDA_VISIBLE_DEVICES": "4,5,6,7"}
     assert instance["args"]["tensor_parallel_size"] == 4
-    assert instance["args"]["quantization"] == "mxfp4"
+    assert instance["args"]["reasoning_parser"] == "openai_gptoss"
+    assert "quantization" not in instance["args"]
 
 
 def test_site_without_ipv6_resolves(tmp_path: Path) -> None:

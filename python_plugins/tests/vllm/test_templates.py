@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,11 @@ INSTANCES = [
         "device": "cuda",
         "task": "chat",
         "served_names": ["big", "default"],
-        "args": {"tensor_parallel_size": 4, "enable_prefix_caching": False},
+        "args": {
+            "tensor_parallel_size": 4,
+            "enable_prefix_caching": False,
+            "limit_mm_per_prompt": {"image": 2, "video": 0},
+        },
         "env": {"VLLM_HOST_IP": "198.51.100.31", "NOTE": 'a "quoted" \\ value'},
     },
     {
@@ -35,7 +40,47 @@ INSTANCES = [
         "task": "embedding",
         "served_names": ["small"],
     },
+    {
+        "id": "adapted-a",
+        "artefact": "big",
+        "environment": "vllm",
+        "port": 8102,
+        "device": "cuda",
+        "task": "chat",
+        "served_names": ["claims-base"],
+        "lora": [
+            {"name": "claims", "artefact": "claims-adapter", "rank": 16},
+            {"name": "letters", "artefact": "letters-adapter", "rank": 33},
+        ],
+    },
+    {
+        "id": "drafted-a",
+        "artefact": "big",
+        "environment": "vllm",
+        "port": 8103,
+        "device": "cuda",
+        "task": "chat",
+        "served_names": ["drafted"],
+        "speculative": {"method": "eagle3", "tokens": 3, "artefact": "draft"},
+    },
+    {
+        "id": "headed-a",
+        "artefact": "big",
+        "environment": "vllm",
+        "port": 8104,
+        "device": "cuda",
+        "task": "chat",
+        "served_names": ["headed"],
+        "speculative": {"method": "mtp", "tokens": 1},
+    },
 ]
+DIGESTS = {
+    "big": DIGEST,
+    "small": DIGEST,
+    "claims-adapter": "c1" * 32,
+    "letters-adapter": "1e" * 32,
+    "draft": "d5" * 32,
+}
 
 
 @pytest.fixture(scope="module")
@@ -48,8 +93,8 @@ def rendered(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "role": str(ROLE),
         "vllm_instances": INSTANCES,
         "vllm_models": {
-            name: {"digest": f"sha256:{DIGEST}", "files": [{"path": "config.json"}]}
-            for name in ("big", "small")
+            name: {"digest": f"sha256:{digest}", "files": [{"path": f"{name}.json"}]}
+            for name, digest in DIGESTS.items()
         },
         "vllm_bind_address": "198.51.100.31",
         "vllm_allowed_clients": ["198.51.100.20/32", "2001:db8:51::20/128"],
@@ -72,6 +117,15 @@ def rendered(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 }
             }
             for name, target in ((unit, "unit"), ("instance_files.yml.j2", "files.yml"))
+        ]
+        + [
+            {
+                "ansible.builtin.copy": {
+                    "content": "{{ __vllm_artefacts | to_json }}",
+                    "dest": f"{folder}/artefacts",
+                    "mode": "0600",
+                }
+            }
         ],
     }
     # Where the templates' own lookups search, as they do in the role.
@@ -96,6 +150,64 @@ def test_arguments_of_the_catalogue_reach_the_engine(rendered: Path) -> None:
     assert config["load-format"] == "safetensors"
     assert config["host"] == "198.51.100.31"
     assert "runner" not in config
+
+
+def test_adapters_reach_the_engine_under_their_own_names(rendered: Path) -> None:
+    config = yaml.safe_load(content(rendered, "adapted-a.yaml"))
+    assert config["enable-lora"] is True
+    assert config["lora-modules"] == [
+        f"claims=/opt/tresor/models/{DIGESTS['claims-adapter']}",
+        f"letters=/opt/tresor/models/{DIGESTS['letters-adapter']}",
+    ]
+    # The smallest rank of vLLM that holds the highest of the adapters.
+    assert (config["max-lora-rank"], config["max-loras"]) == (64, 2)
+    assert config["served-model-name"] == ["claims-base"]
+
+
+def test_engine_without_adapters_has_no_adapter_options(rendered: Path) -> None:
+    config = yaml.safe_load(content(rendered, "chat-a.yaml"))
+    assert not [key for key in config if "lora" in key or "speculative" in key]
+
+
+def test_draft_model_is_a_verified_folder(rendered: Path) -> None:
+    config = yaml.safe_load(content(rendered, "drafted-a.yaml"))
+    assert config["speculative-config"] == {
+        "method": "eagle3",
+        "num_speculative_tokens": 3,
+        "model": f"/opt/tresor/models/{DIGESTS['draft']}",
+    }
+
+
+def test_models_own_head_names_no_draft(rendered: Path) -> None:
+    config = yaml.safe_load(content(rendered, "headed-a.yaml"))
+    assert config["speculative-config"] == {"method": "mtp", "num_speculative_tokens": 1}
+
+
+@pytest.mark.parametrize(
+    ("instance", "artefacts"),
+    [
+        ("chat-a", ["big"]),
+        ("adapted-a", ["big", "claims-adapter", "letters-adapter"]),
+        ("drafted-a", ["big", "draft"]),
+    ],
+)
+def test_everything_that_is_loaded_is_verified(
+    rendered: Path, instance: str, artefacts: list[str]
+) -> None:
+    assert json.loads(content(rendered, f"{instance}.model.json")) == [
+        {"folder": f"/opt/tresor/models/{DIGESTS[name]}", "files": [{"path": f"{name}.json"}]}
+        for name in artefacts
+    ]
+
+
+def test_no_request_makes_an_engine_fetch_media(rendered: Path) -> None:
+    config = yaml.safe_load(content(rendered, "chat-a.yaml"))
+    assert config["allowed-media-domains"] == ["media.invalid"]
+    assert config["limit-mm-per-prompt"] == {"image": 2, "video": 0}
+
+
+def test_artefacts_of_a_host_hold_adapters_and_drafts(rendered: Path) -> None:
+    assert yaml.safe_load((rendered / "artefacts").read_text()) == sorted(DIGESTS)
 
 
 def test_embedding_instance_runs_as_pooling(rendered: Path) -> None:

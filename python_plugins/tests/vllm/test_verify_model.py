@@ -37,7 +37,7 @@ def verify(model: Path, listed: list[dict[str, Any]] | None = None) -> tuple[int
             for path in files
         ]
         content = {"folder": str(model), "files": entries if listed is None else listed}
-        manifest.write_text(json.dumps(content))
+        manifest.write_text(json.dumps([content]))
     done = subprocess.run(
         [sys.executable, "-I", SCRIPT, manifest], capture_output=True, text=True, check=False
     )
@@ -150,3 +150,34 @@ def test_refused_model_leaves_no_record(model: Path) -> None:
     (model / "extra.py").write_text("")
     assert recorded(model)[0] == 1
     assert not (model.parent / "verified.json").exists()
+
+
+def test_adapter_is_verified_like_the_model(model: Path, tmp_path: Path) -> None:
+    verify(model)
+    manifest = tmp_path / "manifest.json"
+    adapter = tmp_path / "adapter"
+    adapter.mkdir()
+    (adapter / "adapter_model.safetensors").write_bytes(b"low rank")
+    entry = {
+        "path": "adapter_model.safetensors",
+        "size": 8,
+        "sha256": hashlib.sha256(b"low rank").hexdigest(),
+    }
+    listed = json.loads(manifest.read_text())
+    manifest.write_text(json.dumps([*listed, {"folder": str(adapter), "files": [entry]}]))
+    assert verify(model) == (0, "")
+    (adapter / "adapter_model.safetensors").write_bytes(b"low rang")
+
+    code, said = verify(model)
+
+    assert code == 1
+    assert "adapter_model.safetensors has SHA-256" in said
+
+
+def test_list_without_folders_is_refused(model: Path) -> None:
+    (model.parent / "manifest.json").write_text("[]")
+
+    code, said = verify(model)
+
+    assert code == 1
+    assert "names no folder" in said

@@ -1,7 +1,8 @@
 """Check a model's files against their list before an engine loads them.
 
-Usage: verify_model.py MANIFEST [RECORD MAX_AGE], a JSON file with ``folder`` and ``files`` (path,
-size, sha256). Exit status 0 if the folder holds exactly these files with this content, 1 if not.
+Usage: verify_model.py MANIFEST [RECORD MAX_AGE], a JSON list with ``folder`` and ``files`` (path,
+size, sha256) of the model, its adapters and its draft. Exit status 0 if each folder holds exactly
+these files with this content, 1 if not.
 Standard library only; runs as the engine's user, inside the engine's sandbox.
 
 With RECORD, a file that was hashed less than MAX_AGE seconds ago is not hashed again while inode,
@@ -98,20 +99,25 @@ def _surplus(folder: Path, entries: list[dict[str, object]]) -> list[str]:
     return [f"{folder / name} is not in the list" for name in sorted(found - listed)]
 
 
+def _faults(folder: Path, entries: list[dict[str, object]], record: Record) -> list[str]:
+    """Return what is wrong with one folder."""
+    if not entries:
+        return [f"the list of {folder} is empty"]
+    if not folder.is_dir():
+        return [f"{folder} does not exist"]
+    with ThreadPoolExecutor(_THREADS) as pool:
+        checked = pool.map(lambda entry: _fault(folder, entry, record), entries)
+        faults = [fault for fault in checked if fault is not None]
+    return faults + _surplus(folder, entries)
+
+
 def main() -> int:
     """Run the check; faults go to standard error."""
-    manifest = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
-    folder, entries = Path(manifest["folder"]), manifest["files"]
+    manifests = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
     record = Record(Path(sys.argv[2]), float(sys.argv[3])) if len(sys.argv) > 3 else Record(None, 0)
-    if not entries:
-        faults = [f"the list of {folder} is empty"]
-    elif not folder.is_dir():
-        faults = [f"{folder} does not exist"]
-    else:
-        with ThreadPoolExecutor(_THREADS) as pool:
-            checked = pool.map(lambda entry: _fault(folder, entry, record), entries)
-            faults = [fault for fault in checked if fault is not None]
-        faults += _surplus(folder, entries)
+    faults = [] if manifests else [f"{sys.argv[1]} names no folder"]
+    for manifest in manifests:
+        faults += _faults(Path(manifest["folder"]), manifest["files"], record)
     if not faults:
         record.save()
     for fault in faults:

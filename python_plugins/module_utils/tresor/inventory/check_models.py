@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from ..catalogue.contradictions import contradictions
 from ..placement.values import FULL_SHARE
+from .check_extras import adapter_names
 from .document import KeyPath
 from .problems import Problem, one_of
 from .sources import Sources, indexed, mapping, number, sequence, text, texts
@@ -16,7 +18,7 @@ def check(sources: Sources) -> Iterator[Problem]:
     """Yield what does not fit together in models.yml."""
     yield from _names(sources)
     for index, model in sources.entries("models"):
-        yield from _engine(sources, index, mapping(model.get("engine")))
+        yield from _engine(sources, index, model)
         yield from _placement(sources, index, model)
         yield from _gpus(sources, index, model)
     yield from _clashes(sources)
@@ -32,7 +34,7 @@ def placed_hosts(sources: Sources, placement: Mapping[str, Any]) -> list[str]:
 
 def _names(sources: Sources) -> Iterator[Problem]:
     owners: dict[str, str] = {}
-    fix = "write a name that is used once: names and aliases share one list"
+    fix = "write a name that is used once: names, aliases and adapters share one list"
     named: list[tuple[KeyPath, str, str]] = []
     for index, model in sources.entries("models"):
         name = text(model.get("name"))
@@ -40,6 +42,8 @@ def _names(sources: Sources) -> Iterator[Problem]:
     for index, model in sources.entries("models"):
         for position, alias in texts(model.get("aliases")):
             named.append(((index, "aliases", position), alias, text(model.get("name"))))
+        for position, adapter in adapter_names(model):
+            named.append(((index, "lora", position, "name"), adapter, adapter))
     for path, name, model_name in named:
         if name and name in owners:
             wrong = f"is already a name of the model {owners[name]}"
@@ -47,8 +51,13 @@ def _names(sources: Sources) -> Iterator[Problem]:
         owners.setdefault(name, model_name)
 
 
-def _engine(sources: Sources, index: int, engine: Mapping[str, Any]) -> Iterator[Problem]:
-    for name, value in mapping(engine.get("args")).items():
+def _engine(sources: Sources, index: int, model: Mapping[str, Any]) -> Iterator[Problem]:
+    engine = mapping(model.get("engine"))
+    args = mapping(engine.get("args"))
+    context = number(model.get("context_tokens"))
+    for name, wrong, fix in contradictions(args, text(model.get("task")), context):
+        yield sources.problem("models", (index, "engine", "args", name), wrong, fix)
+    for name, value in args.items():
         fault = argument_fault(name, value)
         if fault:
             yield sources.problem("models", (index, "engine", "args", name), *fault)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Final
 
+from .check_extras import adapter_names
 from .document import KeyPath
 from .problems import Problem, one_of
 from .sources import Sources, mapping, number, text, texts
@@ -169,6 +170,7 @@ def _model_names(sources: Sources) -> list[str]:
     models: list[str] = []
     for _, model in sources.entries("models"):
         models += [text(model.get("name")), *(alias for _, alias in texts(model.get("aliases")))]
+        models += [adapter for _, adapter in adapter_names(model)]
     return models
 
 

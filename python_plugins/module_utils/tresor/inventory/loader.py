@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from ..placement.site import Capacity
 from . import (
+    check_extras,
     check_flows,
     check_hardware,
     check_models,
@@ -18,6 +19,7 @@ from . import (
     check_policy,
 )
 from .capacity import misfit_problems, site_capacity
+from .catalogue import Resolved, notes, resolve_models
 from .document import Document, read_document
 from .hosts import GROUPS, HostTable, read_hosts
 from .problems import NOTHING, InventoryError, Problem, one_of, seen_text
@@ -32,6 +34,17 @@ from .sources import (
     variable,
 )
 
+CHECKS: Final = (
+    check_network,
+    check_models,
+    check_extras,
+    check_policy,
+    check_flows,
+    check_planning,
+)
+CATALOGUE: Final = "catalogue/models"
+"""The entries of the catalogue, seen from the folder above the schemas."""
+
 
 @dataclass(frozen=True)
 class Inventory:
@@ -42,6 +55,8 @@ class Inventory:
     sha256: str
     planning: dict[str, Any]
     capacity: Capacity
+    resolved: Resolved = field(default_factory=dict)
+    """Models with an entry of the catalogue, by their place."""
 
 
 def load_inventory(directory: Path, schema_dir: Path, *, must_fit: bool = True) -> Inventory:
@@ -49,6 +64,9 @@ def load_inventory(directory: Path, schema_dir: Path, *, must_fit: bool = True) 
 
     Without `must_fit`, engines that do not fit on their hosts stay as misfits in `capacity`: for a
     site whose hosts are still to be bought.
+
+    The catalogue of models lies beside the schemas. Models that name an entry of it are filled in
+    before they are checked.
 
     Raises InventoryError with every problem found; OSError or ValueError if a schema is unusable.
     """
@@ -66,12 +84,18 @@ def load_inventory(directory: Path, schema_dir: Path, *, must_fit: bool = True) 
     if hosts_document is not None:
         hosts, found = read_hosts(hosts_document)
         problems += found
+    resolved: Resolved = {}
+    if "models" in documents:
+        catalogue = schema_dir.parent / CATALOGUE
+        entry = load_schema(schema_dir, "catalogue")
+        documents["models"], resolved, found = resolve_models(documents["models"], catalogue, entry)
+        problems += found
     sources = Sources(documents, hosts_document, hosts)
     for concern, document in documents.items():
         schema = load_schema(schema_dir, concern)
         problems += schema_problems(document, variable(concern), schema)
     problems += check_hardware.check(sources, load_schema(schema_dir, "hardware"))
-    for check in (check_network, check_models, check_policy, check_flows, check_planning):
+    for check in CHECKS:
         problems += check.check(sources)
     problems += _wiring(directory)
     if problems or hosts_document is None:
@@ -79,10 +103,11 @@ def load_inventory(directory: Path, schema_dir: Path, *, must_fit: bool = True) 
     concerns = {concern: sources.value(concern) for concern in CONCERNS}
     planning = sources.value("planning") or {}
     capacity = site_capacity(concerns, planning, hosts)
+    capacity = replace(capacity, notes=(*capacity.notes, *notes(concerns["models"], resolved)))
     if must_fit and capacity.placement.misfits:
         raise InventoryError(misfit_problems(sources, capacity))
     digest = _digest([hosts_document, *documents.values()])
-    return Inventory(concerns, hosts, digest, planning, capacity)
+    return Inventory(concerns, hosts, digest, planning, capacity, resolved)
 
 
 def _digest(documents: list[Document]) -> str:

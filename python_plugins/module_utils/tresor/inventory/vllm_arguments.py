@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
+from ..catalogue.vllm_names import REASONING_PARSERS, TOKENIZER_MODES, TOOL_PARSERS
 from .problems import one_of
 
 
@@ -60,10 +61,26 @@ class Choice:
         return None if value in self.words else one_of(self.words, seen)
 
 
-Kind = Whole | Share | Flag | Choice
+@dataclass(frozen=True)
+class Amounts:
+    """A whole number from 0 on for some of the given words."""
+
+    words: tuple[str, ...]
+    most: int
+
+    def fault(self, value: object) -> str | None:
+        """Return what to write instead, or None if the value fits."""
+        if isinstance(value, dict) and value and set(value) <= set(self.words):  # noqa: SIM102
+            if all(Whole(0, self.most).fault(amount) is None for amount in value.values()):
+                return None
+        return f"write whole numbers from 0 to {self.most} for {', '.join(self.words)}"
+
+
+Kind = Whole | Share | Flag | Choice | Amounts
 
 ARGUMENTS: Final[Mapping[str, Kind]] = {
     "block_size": Whole(1, 256),
+    "config_format": Choice(("auto", "hf", "mistral")),
     "dtype": Choice(("auto", "bfloat16", "float16", "float32")),
     "enable_auto_tool_choice": Flag(),
     "enable_chunked_prefill": Flag(),
@@ -73,6 +90,7 @@ ARGUMENTS: Final[Mapping[str, Kind]] = {
     "gpu_memory_utilization": Share(),
     "kv_cache_dtype": Choice(("auto", "bfloat16", "fp8", "fp8_e4m3", "fp8_e5m2")),
     "language_model_only": Flag(),
+    "limit_mm_per_prompt": Amounts(("audio", "image", "video"), 64),
     "load_format": Choice(("auto", "fastsafetensors", "safetensors")),
     "long_prefill_token_threshold": Whole(0, 1_048_576),
     "max_num_batched_tokens": Whole(16, 1_048_576),
@@ -82,39 +100,21 @@ ARGUMENTS: Final[Mapping[str, Kind]] = {
     "numa_bind": Flag(),
     "performance_mode": Choice(("balanced", "interactivity", "throughput")),
     "prefix_caching_hash_algo": Choice(("sha256", "sha256_cbor")),
-    "reasoning_parser": Choice(
-        (
-            "deepseek_r1",
-            "deepseek_v3",
-            "glm45",
-            "granite",
-            "kimi_k2",
-            "mistral",
-            "nemotron_v3",
-            "openai_gptoss",
-            "qwen3",
-        )
-    ),
+    "reasoning_parser": Choice(tuple(sorted(REASONING_PARSERS))),
     "seed": Whole(0, 4_294_967_295),
-    "swap_space": Whole(0, 1024),
-    "tool_call_parser": Choice(
-        (
-            "deepseek_v3",
-            "deepseek_v31",
-            "glm45",
-            "granite4",
-            "hermes",
-            "kimi_k2",
-            "llama3_json",
-            "llama4_pythonic",
-            "mistral",
-            "openai",
-            "qwen3_coder",
-        )
-    ),
+    "tokenizer_mode": Choice(tuple(sorted(TOKENIZER_MODES))),
+    "tool_call_parser": Choice(tuple(sorted(TOOL_PARSERS))),
 }
 
 _ELSEWHERE: Final = {
+    "enable_lora": "write lora of the model, whose adapters are artefacts of the bundle",
+    "lora_modules": "write lora of the model, whose adapters are artefacts of the bundle",
+    "max_lora_rank": "write lora of the model, with the rank of each adapter",
+    "max_loras": "write lora of the model; all of its adapters are served together",
+    "spec_method": "write speculative of the model",
+    "spec_model": "write speculative of the model",
+    "spec_tokens": "write speculative of the model",
+    "speculative_config": "write speculative of the model",
     "max_model_len": "write context_tokens of the model",
     "quantization": "write quantization of the model",
     "tensor_parallel_size": "write parallelism.tensor of the model",
@@ -168,8 +168,6 @@ _DANGEROUS: Final = {
     "enable_elastic_ep": "it opens endpoints",
     "grpc": "it opens a port without client certificates",
     "grpc_port": "it opens a port without client certificates",
-    "enable_lora": "adapters would be loaded without the bundle's checks",
-    "lora_modules": "adapters would be loaded without the bundle's checks",
     "enable_sleep_mode": "its endpoints exist in development mode only",
     "middleware": "it loads code by name",
     "logits_processors": "it loads code by name",

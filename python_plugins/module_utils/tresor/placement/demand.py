@@ -63,6 +63,10 @@ def wanted_of(
     return found
 
 
+_OWN_FORMAT = ("none", "auto")
+"""The engine reads the checkpoint's own config.json, and so does the sizing."""
+
+
 def _wanted(
     model: Mapping[str, Any],
     placement: Mapping[str, Any],
@@ -78,7 +82,7 @@ def _wanted(
         architecture=model.get("architecture", model["artefact"]),
         task=model["task"],
         device=engine["device"],
-        quantization=None if model["quantization"] == "none" else model["quantization"],
+        quantization=None if model["quantization"] in _OWN_FORMAT else model["quantization"],
         context_tokens=model["context_tokens"],
         hosts=hosts,
         tensor=None if spread["tensor"] == "auto" else spread["tensor"],

@@ -40,4 +40,5 @@ def _instance(
         "environment": engine["environment"],
         "args": engine_arguments(placed.wanted, placed.tensor),
         "env": env,
+        **{key: model[key] for key in ("lora", "speculative") if key in model},
     }

@@ -17,6 +17,7 @@ from ..inventory.loader import Inventory
 from ..inventory.schema_check import load_schema, violations
 from .gpus import planned_gpus
 from .instances import resolve_instances
+from .models import model_names, resolve_models, resolve_routes
 from .sizing import resolve_sizing
 
 SCHEMA: Final = "plan/v1"
@@ -48,7 +49,8 @@ def resolve(inventory: Inventory) -> dict[str, Any]:
                 for name in inventory.hosts.hosts
             },
             "instances": instances,
-            "models": _models(inventory, instances),
+            "models": resolve_models(inventory, instances),
+            "routes": resolve_routes(inventory),
             "access": _access(inventory),
             "guardrails": _guardrails(inventory),
             "limits": concerns["guardrails"]["limits"],
@@ -153,31 +155,9 @@ def _host(
     }
 
 
-def _models(inventory: Inventory, instances: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    return [
-        {
-            "name": model["name"],
-            "aliases": model["aliases"],
-            "task": model["task"],
-            "instances": [
-                instance["id"] for instance in instances if instance["model"] == model["name"]
-            ],
-        }
-        for model in inventory.concerns["models"]
-    ]
-
-
-def _model_names(inventory: Inventory) -> dict[str, str]:
-    """Return the name of each model by its name and its aliases."""
-    names: dict[str, str] = {}
-    for model in inventory.concerns["models"]:
-        names.update(dict.fromkeys((model["name"], *model["aliases"]), model["name"]))
-    return names
-
-
 def _retention(inventory: Inventory) -> dict[str, Any]:
     """Return the section with the models of its content rules by their names."""
-    names = _model_names(inventory)
+    names = model_names(inventory)
     retention = dict(inventory.concerns["retention"])
     if "content" in retention:
         retention["content"] = [
@@ -191,7 +171,7 @@ def _retention(inventory: Inventory) -> dict[str, Any]:
 
 def _guardrails(inventory: Inventory) -> dict[str, Any]:
     """Return the section without its limits, its classifiers by the names of their models."""
-    names = _model_names(inventory)
+    names = model_names(inventory)
     guardrails = {
         key: value for key, value in inventory.concerns["guardrails"].items() if key != "limits"
     }
@@ -205,7 +185,7 @@ def _guardrails(inventory: Inventory) -> dict[str, Any]:
 
 def _access(inventory: Inventory) -> list[dict[str, Any]]:
     """Return the rules with each alias replaced by the name of its model, each model once."""
-    names = _model_names(inventory)
+    names = model_names(inventory)
     return [
         {
             **{key: rule[key] for key in _HOLDER if key in rule},

@@ -1,0 +1,1 @@
+"""Models that Tresor knows how to serve: entries of the shipped catalogue, read and checked."""
