@@ -15,9 +15,9 @@ _SPECIAL: Final = re.compile(r"([\\`*_{}\[\]|#~])")
 def markdown(report: Mapping[str, Any]) -> str:
     """Return the report as text; every value is escaped."""
     lines = [
-        f"# Capacity of {_cell(report['site'])}",
+        f"# Capacity of {cell(report['site'])}",
         "",
-        f"For vLLM {_cell(report['vllm_version'])}; inventory `{report['inventory_sha256'][:12]}`. "
+        f"For vLLM {cell(report['vllm_version'])}; inventory `{report['inventory_sha256'][:12]}`. "
         "Predictions, not measurements: after an engine starts, its own figures are compared with "
         "these.",
         "",
@@ -42,20 +42,20 @@ def _section(title: str, body: Sequence[str]) -> list[str]:
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> list[str]:
-    body = ["| " + " | ".join(_cell(value) for value in row) + " |" for row in rows]
+    body = ["| " + " | ".join(cell(value) for value in row) + " |" for row in rows]
     if not body:
         return []
     return ["| " + " | ".join(head) + " |", "|" + "---|" * len(head), *body]
 
 
-def _cell(value: object) -> str:
+def cell(value: object) -> str:
     """Return a value as one cell: escaped, on one line, with a dash for nothing."""
     if value is None or value == "":
         return "-"
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, (list, tuple)):
-        return ", ".join(_cell(item) for item in value) or "-"
+        return ", ".join(cell(item) for item in value) or "-"
     text = shown(value)
     return escape(_SPECIAL.sub(r"\\\1", " ".join(text.split())), quote=False)
 
@@ -80,7 +80,7 @@ def _option(name: str, value: object) -> str:
 
 
 def _bullets(values: Sequence[str]) -> list[str]:
-    return [f"- {_cell(value)}" for value in values]
+    return [f"- {cell(value)}" for value in values]
 
 
 def _engines(report: Mapping[str, Any]) -> list[str]:
@@ -155,9 +155,9 @@ def _hosts(report: Mapping[str, Any]) -> list[str]:
         (
             (
                 one["host"],
-                f"{_cell(one['memory_gib'])} / {_cell(one['memory_stated_gib'])}",
+                f"{cell(one['memory_gib'])} / {cell(one['memory_stated_gib'])}",
                 one["models_gib"],
-                f"{_cell(one['disk_gib'])} / {_cell(one['disk_stated_gib'])}",
+                f"{cell(one['disk_gib'])} / {cell(one['disk_stated_gib'])}",
                 one["gpu_power_w"],
                 one["power_w"],
                 one["transfer_minutes"],
