@@ -139,7 +139,7 @@ def main() -> None:
         )
     except (OSError, EvaluateError) as error:
         module.fail_json(msg=f"the evaluation cannot be judged: {error}")
-    except (ValueError, KeyError, TypeError) as error:
+    except (AttributeError, ValueError, KeyError, TypeError) as error:
         module.fail_json(msg=f"{options['answers_file']} is no file of answers: {error!r}")
     directory = Path(options["directory"])
     texts = {
