@@ -40,9 +40,11 @@ options:
     type: float
     default: 5.0
   confidence_percent:
-    description: The confidence of the intervals.
+    description:
+      - The confidence of the two-sided intervals. A verdict looks at one end, so it errs half as
+        often as the rest.
     type: float
-    default: 95.0
+    default: 90.0
   reference_minimum_percent:
     description: Where the reference passes less, the prompts cannot tell anything.
     type: float
@@ -107,7 +109,7 @@ def argument_spec() -> dict[str, Any]:
         "site": {"type": "str", "required": True},
         "finished": {"type": "str", "required": True},
         "tolerance_percent": {"type": "float", "default": 5.0},
-        "confidence_percent": {"type": "float", "default": 95.0},
+        "confidence_percent": {"type": "float", "default": 90.0},
         "reference_minimum_percent": {"type": "float", "default": 30.0},
         "directory": {"type": "path", "required": True},
     }

@@ -26,7 +26,7 @@ class Engine:
     model: str
     say: Say
     started: float = 1000.0
-    served: int = 5
+    generated: int = 500
     status: int = 200
     breaks: bool = False
     requests: list[dict[str, Any]] = field(default_factory=list)
@@ -34,13 +34,15 @@ class Engine:
 
     def metrics(self) -> str:
         return (
-            f'vllm:request_success_total{{finished_reason="stop"}} {self.served}\n'
+            f'vllm:generation_tokens_total{{engine="0"}} {self.generated}\n'
             f"process_start_time_seconds {self.started}\n"
             'vllm:cache_config_info{block_size="16",kv_cache_size_tokens="46592"} 1.0\n'
         )
 
     def events(self, request: dict[str, Any]) -> Iterator[dict[str, Any]]:
         words = self.say(request).split(" ")
+        with self.lock:
+            self.generated += len(words)
         for position, word in enumerate(words):
             text = word if position == 0 else f" {word}"
             yield {"choices": [{"delta": {"content": text}, "finish_reason": None}]}
@@ -79,7 +81,6 @@ class _Handler(BaseHTTPRequestHandler):
         request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         with engine.lock:
             engine.requests.append(request)
-            engine.served += 1
         if engine.status != 200:
             self._send(engine.status, "application/json", b'{"error": "too long"}')
             return

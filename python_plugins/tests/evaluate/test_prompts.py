@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from tresor.evaluate.checks import grade
 from tresor.evaluate.errors import PromptsError
 from tresor.evaluate.prompts import MOST, read_prompts
 
@@ -21,7 +22,7 @@ CHECK = {"kind": "exact", "values": ["a"]}
 def test_shipped_prompts_are_many_in_both_languages_and_all_kinds() -> None:
     items = read_prompts(SHIPPED.read_bytes(), "prompts.jsonl").items
     languages = Counter(item.lang for item in items)
-    assert len(items) >= 60
+    assert len(items) == 100
     assert languages["de"] == languages["en"]
     assert {item.kind for item in items} == {
         "question", "arithmetic", "classification", "extraction", "json", "summary",
@@ -30,6 +31,33 @@ def test_shipped_prompts_are_many_in_both_languages_and_all_kinds() -> None:
         "exact", "contains", "numeric", "json", "rouge_l"
     }  # fmt: skip
     assert len({item.question for item in items}) == len(items)
+
+
+def answer_of(check: dict[str, Any]) -> str:
+    """Return an answer that a check must take."""
+    if check["kind"] == "json":
+        return json.dumps(value_of(check["schema"]), ensure_ascii=False)
+    if check["kind"] == "contains":
+        return f"It is {', '.join(check['values'])}."
+    known: dict[str, Any] = {"exact": check.get("values", [""])[0], **check}
+    return str(known[{"exact": "exact", "numeric": "value", "rouge_l": "reference"}[check["kind"]]])
+
+
+def value_of(schema: dict[str, Any]) -> Any:
+    """Return a value that obeys a schema as the shipped prompts have them."""
+    if "const" in schema:
+        return schema["const"]
+    if schema["type"] == "object":
+        return {name: value_of(part) for name, part in schema["properties"].items()}
+    if schema["type"] == "array":
+        return [value_of(schema["items"])] * schema["minItems"]
+    return schema.get("pattern", "text").strip("^$").replace("0?", "0")
+
+
+def test_shipped_checks_take_a_right_answer_and_no_empty_one() -> None:
+    for item in read_prompts(SHIPPED.read_bytes(), "prompts.jsonl").items:
+        assert grade(item.check, answer_of(dict(item.check))).passed, item.id
+        assert not grade(item.check, "").passed, item.id
 
 
 def test_messages_may_stand_in_place_of_a_prompt() -> None:

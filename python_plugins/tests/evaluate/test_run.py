@@ -82,10 +82,10 @@ def test_equal_answers_are_good_enough_only_with_enough_prompts(
     start: Start, certificates: Certificates
 ) -> None:
     site = Site(start, certificates, right, right)
-    few, many = prompts_of(20), prompts_of(80)
+    few, many = prompts_of(30), prompts_of(60)
     answers = site.shortened(few)
     assert judged(answers, few)["verdict"] == "cannot_tell"
-    assert "about 80 like these would" in judged(answers, few)["reasons"][0]
+    assert "about 60 like these would" in judged(answers, few)["reasons"][0]
     result = judged(site.shortened(many), many)
     assert result["verdict"] == "good_enough"
     assert result["worst"] == []
@@ -104,7 +104,7 @@ def test_engines_are_asked_greedily_in_turns_and_nobody_else_is_counted(
             (0, 7, True)
         }
     told = answers["instances"]["reference"]
-    assert told["foreign_requests"] == 0
+    assert (told["own_tokens"], told["foreign_tokens"]) == (3 * (2 * COUNT + WARM_UP), 0)
     assert told["identity"]["cache"] == {"block_size": "16", "kv_cache_size_tokens": "46592"}
 
 
@@ -137,13 +137,15 @@ def test_prompts_that_the_reference_fails_too_say_nothing(
 def test_others_on_the_engine_are_told(start: Start, certificates: Certificates) -> None:
     def disturbed(request: dict[str, Any]) -> str:
         if number(request) == 3:
-            site.reference[0].served += 1
+            site.reference[0].generated += 7
         return right(request)
 
     site = Site(start, certificates, disturbed, right)
     prompts = prompts_of()
     result = judged(site.run(prompts), prompts)
-    assert "others sent 2 requests to the reference meanwhile" in page(result).replace("\n", " ")
+    assert "others took 14 tokens from the reference meanwhile, beside 54 of" in page(
+        result
+    ).replace("\n", " ")
 
 
 def test_instance_that_changes_meanwhile_ends_without_a_result(

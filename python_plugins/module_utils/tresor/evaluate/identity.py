@@ -6,27 +6,30 @@ import re
 import ssl
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Final
 
 from ..api_check.client import Request, RequestFailed, Response, call
-from ..api_check.metrics import SERVED, MetricMissing, total
+from ..api_check.metrics import MetricMissing, total
 from .asking import Instance
 from .errors import InstanceError
+
+GENERATED: Final = "vllm:generation_tokens_total"
 
 
 @dataclass(frozen=True)
 class Identity:
     """What an engine says of itself.
 
-    ``started`` is the Unix time of its process, None if it does not tell. ``served`` counts the
-    requests that it finished since then. ``cache`` holds the labels of its cache configuration.
+    ``started`` is the Unix time of its process, None if it does not tell. ``generated`` counts the
+    tokens that it gave since then, to anybody. ``cache`` holds the labels of its cache
+    configuration.
     """
 
     model: str
     max_model_len: int | None
     version: str
     started: float | None
-    served: float
+    generated: float
     cache: Mapping[str, str]
 
     def as_dict(self) -> dict[str, Any]:
@@ -51,18 +54,18 @@ def identify(instance: Instance, context: ssl.SSLContext, timeout: float) -> Ide
     version = _get(instance, "/version", context, timeout).json()
     metrics = _get(instance, "/metrics", context, timeout).body.decode("utf-8", "replace")
     try:
-        served = total(metrics)
+        generated = total(metrics, GENERATED)
     except MetricMissing:
         raise InstanceError(
-            f"instance {instance.id}: its /metrics has no {SERVED}, so foreign requests cannot be "
-            "told; it is no engine that Tresor knows"
+            f"instance {instance.id}: its /metrics has no {GENERATED}, so what others asked cannot "
+            "be told; it is no engine that Tresor knows"
         ) from None
     return Identity(
         instance.model,
         known[instance.model].get("max_model_len"),
         str(version.get("version", "")) if isinstance(version, dict) else "",
         _started(metrics),
-        served,
+        generated,
         _cache(metrics),
     )
 
@@ -73,8 +76,8 @@ def changed(before: Identity, after: Identity) -> str:
         was, now = getattr(before, name), getattr(after, name)
         if was != now:
             return f"{name} was {was} and is {now}"
-    if after.served < before.served:
-        return f"it had served {before.served:g} requests and now {after.served:g}: it restarted"
+    if after.generated < before.generated:
+        return f"it had given {before.generated:g} tokens and now {after.generated:g}: it restarted"
     # Labels such as the number of blocks: the same process never changes them.
     if dict(before.cache) != dict(after.cache):
         return f"its cache configuration was {dict(before.cache)} and is {dict(after.cache)}"

@@ -14,6 +14,8 @@ _SAYS: Final = {
     OPEN: "cannot tell",
 }
 _CUT: Final = 600
+_QUIET: Final = 0.02
+"""Up to this share of foreign tokens nobody disturbed: the gateway's probes take one each."""
 _TIMES: Final = {
     "first_token": "first token",
     "per_token": "each further token",
@@ -59,10 +61,10 @@ def page(result: Mapping[str, Any]) -> str:
 
 def _remarks(result: Mapping[str, Any]) -> Iterable[str]:
     for role, one in result["instances"].items():
-        if one["foreign_requests"] > 0:
+        if one["foreign_tokens"] > _QUIET * one["own_tokens"]:
             yield (
-                f"others sent {one['foreign_requests']} requests to the {role} meanwhile: its "
-                "times are too high"
+                f"others took {one['foreign_tokens']} tokens from the {role} meanwhile, beside "
+                f"{one['own_tokens']} of this evaluation: its times are too high"
             )
         if one["cut_answers"]:
             yield f"{one['cut_answers']} answers of the {role} were cut at max_tokens"

@@ -45,9 +45,10 @@ def run(wanted: Wanted, prompts: Prompts, ask: Ask, identify: Identify) -> dict[
     if wanted.judge is not None:
         identify(wanted.judge)
     before = {role: identify(instance) for role, instance in both.items()}
-    for instance in both.values():
-        for prompt in prompts.items[:WARM_UP]:
-            _asked(ask, instance, prompt)
+    warm = {
+        role: [_asked(ask, instance, prompt) for prompt in prompts.items[:WARM_UP]]
+        for role, instance in both.items()
+    }
     single = _one_by_one(both, prompts, ask)
     crowded = {
         role: _at_once(instance, prompts, ask, wanted.concurrency)
@@ -61,7 +62,10 @@ def run(wanted: Wanted, prompts: Prompts, ask: Ask, identify: Identify) -> dict[
                 f"instance {instance.id} changed while it was asked: {fault}. Nothing was judged; "
                 "repeat it when nobody converges or restarts engines"
             )
-    sent = len(prompts.items) * 2 + min(WARM_UP, len(prompts.items))
+    own = {
+        role: sum(one.tokens for one in (*warm[role], *single[role], *crowded[role][0]))
+        for role in both
+    }
     judged = _judged(wanted.judge, prompts, single, ask)
     return {
         "schema": SCHEMA,
@@ -72,8 +76,9 @@ def run(wanted: Wanted, prompts: Prompts, ask: Ask, identify: Identify) -> dict[
             role: {
                 **_named(instance),
                 "identity": before[role].as_dict(),
+                "own_tokens": own[role],
                 # The judge may be one of them: it asks only after this count.
-                "foreign_requests": int(after[role].served - before[role].served) - sent,
+                "foreign_tokens": int(after[role].generated - before[role].generated) - own[role],
                 "wall_seconds": crowded[role][1],
             }
             for role, instance in both.items()

@@ -26,6 +26,7 @@ def markdown(report: Mapping[str, Any]) -> str:
         *_section("Memory of each GPU (GiB)", _memory(report)),
         *_section("Hosts", _hosts(report)),
         *_section("What a loss takes down", _losses(report)),
+        *_section("Recovery that is declared", _recovery(report)),
         *_section("Service level", _service(report)),
         *_section("Alternatives", _alternatives(report)),
         *_section("Bill of materials: hardware", _hardware(report)),
@@ -131,6 +132,16 @@ def _taken(parts: Sequence[Mapping[str, Any]]) -> str:
 def _losses(report: Mapping[str, Any]) -> list[str]:
     rows = ((loss["what"], loss["instances"]) for loss in report["losses"])
     return _table(("loss", "instances"), rows)
+
+
+def _recovery(report: Mapping[str, Any]) -> list[str]:
+    return _table(
+        ("model", "instances", "RTO in seconds", "RPO"),
+        (
+            (one["model"], one["instances"], one["rto_seconds"], one["rpo"])
+            for one in report["recovery"]
+        ),
+    )
 
 
 def _options(report: Mapping[str, Any]) -> list[str]:
