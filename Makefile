@@ -72,6 +72,9 @@ test-browser: need-root setup  ## on a lab that is up: a real Chromium signs in,
 test-failover: need-root setup  ## slow: on a converged lab, what users see while an engine is killed, hangs, has no memory or loses its host
 	pytest -s -p no:cacheprovider molecule/site/tests/slow_failover.py
 
+test-evaluate: need-root setup  ## slow: on a converged lab, the small model in float32 and bfloat16 is asked, compared and judged
+	python -m stages evaluate
+
 test-siem: need-root setup  ## slow: on the converged lab, 200,000 records while the collector is away for 10 minutes
 	python -m stages siem --seconds 600 --records 200000
 

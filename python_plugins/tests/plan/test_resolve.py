@@ -46,12 +46,14 @@ def test_lab_has_two_replicas_of_the_chat_model_and_an_embedding_model() -> None
             "name": "smollm2-135m-instruct",
             "aliases": ["small"],
             "task": "chat",
+            "recovery": {"rto_seconds": 60, "rpo": "in_flight"},
             "instances": ["chat-gpu1", "chat-gpu2"],
         },
         {
             "name": "all-minilm-l6-v2",
             "aliases": ["embedding"],
             "task": "embedding",
+            "recovery": {"rto_seconds": 420, "rpo": "in_flight"},
             "instances": ["embed-gpu2"],
         },
     ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, Final
 
 from ..catalogue.contradictions import contradictions
 from ..placement.values import FULL_SHARE
@@ -13,6 +13,9 @@ from .problems import Problem, one_of
 from .sources import Sources, indexed, mapping, number, sequence, text, texts
 from .vllm_arguments import argument_fault, environment_fault
 
+START_SECONDS: Final = 60
+"""What an engine takes at least until it answers: an assumption, large models take minutes."""
+
 
 def check(sources: Sources) -> Iterator[Problem]:
     """Yield what does not fit together in models.yml."""
@@ -21,6 +24,7 @@ def check(sources: Sources) -> Iterator[Problem]:
         yield from _engine(sources, index, model)
         yield from _placement(sources, index, model)
         yield from _gpus(sources, index, model)
+        yield from _recovery(sources, index, model)
     yield from _clashes(sources)
 
 
@@ -193,6 +197,32 @@ def _clashes(sources: Sources) -> Iterator[Problem]:
                         yield sources.problem("models", (*path, "gpus"), wrong, fix)
                     elif isinstance(gpu, int):
                         gpus[host, gpu] = (name, shares)
+
+
+def _recovery(sources: Sources, index: int, model: Mapping[str, Any]) -> Iterator[Problem]:
+    """What is promised must be possible: one engine is away while it starts again."""
+    declared = mapping(model.get("recovery"))
+    path: KeyPath = (index, "recovery", "rpo")
+    if declared.get("rpo") == "none" and model.get("task") == "chat":
+        wrong = "no other engine can go on with an answer that has begun"
+        yield sources.problem("models", path, wrong, "write in_flight")
+        return
+    placements = [placement for _, placement in indexed(model.get("placement"))]
+    instances = sum(
+        number(placement.get("replicas")) or len(placed_hosts(sources, placement))
+        for placement in placements
+    )
+    if instances != 1:
+        return
+    fix = "place a second instance, or write"
+    if declared.get("rpo") == "none":
+        wrong = "the model has one instance, so what it was answering is lost with it"
+        yield sources.problem("models", path, wrong, f"{fix} in_flight")
+    seconds = number(declared.get("rto_seconds"))
+    if seconds is not None and seconds < START_SECONDS:
+        wrong = f"the model has one instance, and its start takes {START_SECONDS} s or more"
+        rto: KeyPath = (index, "recovery", "rto_seconds")
+        yield sources.problem("models", rto, wrong, f"{fix} {START_SECONDS} or more")
 
 
 def _states_share(model: Mapping[str, Any]) -> bool:

@@ -15,9 +15,9 @@ _SPECIAL: Final = re.compile(r"([\\`*_{}\[\]|#~])")
 def markdown(report: Mapping[str, Any]) -> str:
     """Return the report as text; every value is escaped."""
     lines = [
-        f"# Capacity of {_cell(report['site'])}",
+        f"# Capacity of {cell(report['site'])}",
         "",
-        f"For vLLM {_cell(report['vllm_version'])}; inventory `{report['inventory_sha256'][:12]}`. "
+        f"For vLLM {cell(report['vllm_version'])}; inventory `{report['inventory_sha256'][:12]}`. "
         "Predictions, not measurements: after an engine starts, its own figures are compared with "
         "these.",
         "",
@@ -26,6 +26,7 @@ def markdown(report: Mapping[str, Any]) -> str:
         *_section("Memory of each GPU (GiB)", _memory(report)),
         *_section("Hosts", _hosts(report)),
         *_section("What a loss takes down", _losses(report)),
+        *_section("Recovery that is declared", _recovery(report)),
         *_section("Service level", _service(report)),
         *_section("Alternatives", _alternatives(report)),
         *_section("Bill of materials: hardware", _hardware(report)),
@@ -42,20 +43,20 @@ def _section(title: str, body: Sequence[str]) -> list[str]:
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> list[str]:
-    body = ["| " + " | ".join(_cell(value) for value in row) + " |" for row in rows]
+    body = ["| " + " | ".join(cell(value) for value in row) + " |" for row in rows]
     if not body:
         return []
     return ["| " + " | ".join(head) + " |", "|" + "---|" * len(head), *body]
 
 
-def _cell(value: object) -> str:
+def cell(value: object) -> str:
     """Return a value as one cell: escaped, on one line, with a dash for nothing."""
     if value is None or value == "":
         return "-"
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, (list, tuple)):
-        return ", ".join(_cell(item) for item in value) or "-"
+        return ", ".join(cell(item) for item in value) or "-"
     text = shown(value)
     return escape(_SPECIAL.sub(r"\\\1", " ".join(text.split())), quote=False)
 
@@ -80,7 +81,7 @@ def _option(name: str, value: object) -> str:
 
 
 def _bullets(values: Sequence[str]) -> list[str]:
-    return [f"- {_cell(value)}" for value in values]
+    return [f"- {cell(value)}" for value in values]
 
 
 def _engines(report: Mapping[str, Any]) -> list[str]:
@@ -133,6 +134,16 @@ def _losses(report: Mapping[str, Any]) -> list[str]:
     return _table(("loss", "instances"), rows)
 
 
+def _recovery(report: Mapping[str, Any]) -> list[str]:
+    return _table(
+        ("model", "instances", "RTO in seconds", "RPO"),
+        (
+            (one["model"], one["instances"], one["rto_seconds"], one["rpo"])
+            for one in report["recovery"]
+        ),
+    )
+
+
 def _options(report: Mapping[str, Any]) -> list[str]:
     return _table(
         ("instance", "options of vllm serve"),
@@ -155,9 +166,9 @@ def _hosts(report: Mapping[str, Any]) -> list[str]:
         (
             (
                 one["host"],
-                f"{_cell(one['memory_gib'])} / {_cell(one['memory_stated_gib'])}",
+                f"{cell(one['memory_gib'])} / {cell(one['memory_stated_gib'])}",
                 one["models_gib"],
-                f"{_cell(one['disk_gib'])} / {_cell(one['disk_stated_gib'])}",
+                f"{cell(one['disk_gib'])} / {cell(one['disk_stated_gib'])}",
                 one["gpu_power_w"],
                 one["power_w"],
                 one["transfer_minutes"],

@@ -47,6 +47,7 @@ def page(report: Mapping[str, Any]) -> str:
         *_section("Options of the engines", _options(report)),
         *_section("Hosts", _hosts(report)),
         *_section("What a loss takes down", _losses(report)),
+        *_section("Recovery that is declared", _recovery(report)),
         *_section("Service level", _service(report)),
         *_section("Alternatives", _alternatives(report)),
         *_section("Bill of materials", _bom(report)),
@@ -191,6 +192,11 @@ def _hosts(report: Mapping[str, Any]) -> list[str]:
 
 def _losses(report: Mapping[str, Any]) -> list[str]:
     return _rows(("loss", "instances"), ("what", "instances"), report["losses"])
+
+
+def _recovery(report: Mapping[str, Any]) -> list[str]:
+    head = ("model", "instances", "RTO in seconds", "RPO")
+    return _rows(head, ("model", "instances", "rto_seconds", "rpo"), report["recovery"])
 
 
 def _service(report: Mapping[str, Any]) -> list[str]:

@@ -59,6 +59,9 @@ def engine_keys(
     }
     if wanted.quantization is not None:
         keys["quantization"] = wanted.quantization
+    elif wanted.args.get("dtype") == "float32":
+        # Else an engine loads 16 bits. The sizing package names a type like a quantization.
+        keys["quantization"] = "float32"
     if wanted.device == "cpu":
         keys["gpu"] = "cpu"
         if hardware.memory_gib is not None:

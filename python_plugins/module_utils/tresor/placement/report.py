@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from ..sizing.errors import SizingError
@@ -34,6 +35,8 @@ class Subject:
     groups: Mapping[str, Sequence[str]]
     planning: Mapping[str, Any]
     slo: Mapping[str, Any]
+    recovery: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """By model what is declared for the loss of an engine; no entry where nothing is."""
 
 
 @dataclass(frozen=True)
@@ -76,6 +79,7 @@ def capacity_report(
             {"what": loss.what, "instances": list(loss.gone)}
             for loss in losses(capacity.placement, capacity.survive)
         ],
+        "recovery": _recovery(capacity, subject),
         "service": _service(capacity, subject, service),
         "alternatives": [row.as_dict() for row in compared],
         "bom": {
@@ -87,6 +91,19 @@ def capacity_report(
         "rules": list(RULES),
         "notes": list(capacity.notes),
     }
+
+
+def _recovery(capacity: Capacity, subject: Subject) -> list[dict[str, Any]]:
+    """Return for each model what the site declares, also where that is nothing."""
+    counts = Counter(item.wanted.model for item in capacity.placement.placed)
+    return [
+        {
+            "model": model,
+            "instances": count,
+            **{key: subject.recovery.get(model, {}).get(key) for key in ("rto_seconds", "rpo")},
+        }
+        for model, count in sorted(counts.items())
+    ]
 
 
 def gpu_bars(capacity: Capacity) -> list[dict[str, Any]]:

@@ -19,7 +19,7 @@ def resolve_models(inventory: Inventory, instances: list[dict[str, Any]]) -> lis
             "aliases": model["aliases"],
             "task": model["task"],
             "instances": ids,
-            **({"class": model["class"]} if "class" in model else {}),
+            **{key: model[key] for key in ("class", "recovery") if key in model},
             **_catalogue(inventory, index),
         }
         found.append(entry)

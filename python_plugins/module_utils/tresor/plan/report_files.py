@@ -52,6 +52,11 @@ def report_files(
         groups=inventory.hosts.groups,
         planning=inventory.planning,
         slo=inventory.concerns["slo"],
+        recovery={
+            model["name"]: model["recovery"]
+            for model in inventory.concerns["models"]
+            if "recovery" in model
+        },
     )
     capacity = inventory.capacity
     if server is not None:
