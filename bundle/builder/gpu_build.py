@@ -140,7 +140,12 @@ def build(want: Wanted, lines: Sequence[str], apt_options: Sequence[str] = ()) -
 def _bootstrap(root: Path, want: Wanted, lines: Sequence[str], options: Sequence[str]) -> None:
     command = ["unshare", "--mount", "--propagation", "private", "--pid", "--fork"]
     command += ["--kill-child", "--mount-proc", "mmdebstrap", "--quiet", "--mode=root"]
-    command += ["--variant=apt", *(f"--aptopt={option}" for option in options)]
+    # The lists of packages are needed once more, and nothing in there knows the mirrors' keys.
+    command += [
+        "--variant=apt",
+        "--skip=cleanup/apt/lists",
+        *(f"--aptopt={option}" for option in options),
+    ]
     command += [_CODENAMES[want.system], str(root), "-"]
     text = "\n".join(lines) + "\n"
     run(command, what=f"make an empty {want.system}", stdin=text, timeout=_TIMEOUT_S)
