@@ -47,6 +47,7 @@ def test_every_reason_is_documented() -> None:
         errors.prompt_too_dense(),
         errors.output_schema("x"),
         errors.queue_full(1),
+        errors.engine_refused("x", None, large=False),
         errors.context_limit(1),
         *(errors.limit_reached(reason, 1) for reason in errors.LIMIT_TEXTS),
     ]
@@ -54,7 +55,7 @@ def test_every_reason_is_documented() -> None:
     reasons |= set(re.findall(r'(?:unavailable|unauthorized)\(\s*"(\w+)"', sources()))
     reasons |= set(re.findall(r'TokenRefusedError\(\s*"(\w+)"', sources()))
     reasons |= set(re.findall(r'ProblemError\(\s*\w+, "(\w+)"', sources()))
-    reasons |= {"ok", "client_closed", "engine_refused", "token_key_unknown"}
+    reasons |= {"ok", "client_closed", "token_key_unknown"}
     assert all(isinstance(error, ApiError) for error in made)
     for reason in sorted(reasons):
         assert f"`{reason}`" in text, reason

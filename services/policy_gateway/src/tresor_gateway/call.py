@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final, Literal
 
-from tresor_gateway.api import errors
+from tresor_gateway.api import engine_text, errors
 from tresor_gateway.api.answers import Tokens
 from tresor_gateway.api.endpoints import Endpoint
 from tresor_gateway.api.errors import ApiError
@@ -194,7 +194,9 @@ class Call:
         self.succeed(200, body)
 
     def refused(self, error: ApiError) -> None:
-        """No answer."""
+        """No answer; what the engine says about it is heard only as far as it may be."""
+        if error.said and self.guard is not None:
+            error.message = engine_text.for_client(error.said, self.guard) or error.message
         self.refuse(error)
 
     def client_gone(self) -> None:

@@ -11,8 +11,19 @@ Text = Annotated[str, Meta(min_length=1, max_length=512)]
 Name = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/-]{0,127}$")]
 Count = Annotated[int, Meta(ge=1, le=1_000_000)]
 Size = Annotated[int, Meta(ge=1024, le=1 << 31)]
+# Ed25519 is what RFC 9864 calls EdDSA with that curve; providers still use both names.
 Algorithm = Literal[
-    "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"
+    "RS256",
+    "RS384",
+    "RS512",
+    "PS256",
+    "PS384",
+    "PS512",
+    "ES256",
+    "ES384",
+    "ES512",
+    "EdDSA",
+    "Ed25519",
 ]
 Action = Literal["allow", "flag", "mask", "block"]
 Judgement = Literal["allow", "flag", "block"]

@@ -21,7 +21,10 @@ LIMIT_TEXTS: Final = {
 
 
 class ApiError(Exception):
-    """An answer that is not the one asked for."""
+    """An answer that is not the one asked for.
+
+    ``said`` are an engine's own words. Nobody hears them before they were judged.
+    """
 
     def __init__(
         self,
@@ -33,6 +36,7 @@ class ApiError(Exception):
         code: str | None = None,
         param: str | None = None,
         headers: tuple[tuple[bytes, bytes], ...] = (),
+        said: str = "",
     ) -> None:
         super().__init__(message)
         self.status = status
@@ -42,6 +46,7 @@ class ApiError(Exception):
         self.code = code
         self.param = param
         self.headers = headers
+        self.said = said
 
     @property
     def denied(self) -> bool:
@@ -256,6 +261,18 @@ def unavailable(reason: str, message: str, retry_after: int = 5) -> ApiError:
         kind=SERVER,
         code=reason,
         headers=((b"Retry-After", str(retry_after).encode()),),
+    )
+
+
+def engine_refused(said: str, param: str | None, *, large: bool) -> ApiError:
+    """400 or 413: the engine says that the request itself is wrong."""
+    return ApiError(
+        413 if large else 400,
+        "engine_refused",
+        "The model's engine refused the request.",
+        code="engine_refused",
+        param=param,
+        said=said,
     )
 
 
