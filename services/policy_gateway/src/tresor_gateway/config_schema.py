@@ -281,6 +281,7 @@ class Audit(Section, frozen=True, kw_only=True):
     strict: bool = False
     strict_tenants: list[Text] = []
     commit_milliseconds: Annotated[int, Meta(ge=1, le=50)] = 20
+    deadline_seconds: Annotated[float, Meta(ge=0.1, le=600)] = 5.0
     max_file_bytes: Size = 64 << 20
     max_pending_records: Count = 100_000
 
@@ -304,6 +305,7 @@ class Content(Section, frozen=True, kw_only=True):
     min_free_bytes: Annotated[int, Meta(ge=0)] = 1 << 30
     max_pending_bytes: Size = 64 << 20
     commit_milliseconds: Annotated[int, Meta(ge=1, le=50)] = 10
+    deadline_seconds: Annotated[float, Meta(ge=0.1, le=600)] = 5.0
 
 
 class Traces(Section, frozen=True, kw_only=True):

@@ -304,6 +304,11 @@ def content_unavailable() -> ApiError:
     )
 
 
+def audit_late() -> ApiError:
+    """503: the answer must not leave before its record is on disk, and that takes too long."""
+    return unavailable("audit_timeout", "The decision could not be recorded in time.", 10)
+
+
 def guardrail_failed(*, late: bool) -> ApiError:
     """503: there is no verdict on a text, so it does not pass."""
     if late:
