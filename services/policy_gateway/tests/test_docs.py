@@ -15,10 +15,11 @@ from tresor_gateway.api import errors
 from tresor_gateway.api.errors import ApiError
 from tresor_gateway.audit import record as records
 from tresor_gateway.guardrails.policy import KINDS
-from tresor_gateway.metrics.gateway import GatewayMetrics
+from tresor_gateway.metrics.gateway import WATCHED, GatewayMetrics
 
 SERVICE = Path(__file__).parents[1]
 DOCS = SERVICE.parents[1] / "docs"
+RULES = Path(__file__).parents[3] / "roles" / "prometheus" / "files" / "rules"
 SOURCE = SERVICE / "src" / "tresor_gateway"
 
 
@@ -130,3 +131,17 @@ def test_example_of_the_portal_works() -> None:
     settings = config.parse(example + portal, "README.md").portal
     assert settings is not None
     assert settings.url == "http://127.0.0.1:8082"
+
+
+def test_alerts_read_what_is_there_and_what_begins_at_zero() -> None:
+    rules = "".join(path.read_text() for path in RULES.glob("*.yml"))
+    metrics = (DOCS / "metrics.md").read_text()
+    for name in sorted(set(re.findall(r"tresor_gateway_\w+", rules))):
+        plain = re.sub(r"_(bucket|count|sum)$", "", name)
+        assert f"| `{plain}` |" in metrics, name
+    selected = re.findall(r'tresor_gateway_decisions_total\{reason=~?"([\w|]+)"', rules)
+    reasons = {reason for found in selected for reason in found.split("|")}
+    assert reasons == {reason for _, reason in WATCHED}
+    samples = "\n".join(GatewayMetrics().reasons.samples("0"))
+    for decision, reason in WATCHED:
+        assert f'{{decision="{decision}",reason="{reason}",worker="0"}} 0' in samples
