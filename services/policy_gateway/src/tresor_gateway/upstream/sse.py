@@ -49,10 +49,12 @@ class EventFilter:
         return data
 
     def _event(self, event: bytes) -> bytes:
+        # A line too many between two events, or behind the last one, belongs to neither.
+        event = event.lstrip(b"\n")
+        if not event:
+            return b""
         if self.done:
             raise StreamFaultError("event after the end of the stream")
-        # A line too many between two events belongs to neither.
-        event = event.lstrip(b"\n")
         if not event.startswith(_DATA):
             return event + _END
         payload = event[len(_DATA) :].strip()
