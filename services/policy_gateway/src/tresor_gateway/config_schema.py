@@ -119,9 +119,10 @@ class Upstream(Section, frozen=True, kw_only=True):
 
 
 class Replica(Section, frozen=True, kw_only=True):
-    """One engine that serves a model."""
+    """One engine that serves a model; ``ca_file`` if it is not of those of ``upstream``."""
 
     url: Text
+    ca_file: Text | None = None
     served_name: Name | None = None
     weight: Annotated[int, Meta(ge=0, le=1000)] = 100
     max_requests: Count | None = None

@@ -63,14 +63,12 @@ class EventFilter:
             return b""
         if payload.startswith((b'{"error"', b'{"object":"error"')):
             raise StreamFaultError("error event")
-        if b'"usage"' not in payload:
-            return event + _END
-        chunk = _decode(payload)
-        if chunk.usage is None:
-            return event + _END
-        self.tokens = Tokens.of(chunk.usage)
-        if not chunk.choices and not self._usage_wanted:
-            return b""
+        if b'"usage"' in payload:
+            chunk = _decode(payload)
+            if chunk.usage is not None:
+                self.tokens = Tokens.of(chunk.usage)
+                if not chunk.choices and not self._usage_wanted:
+                    return b""
         return event + _END
 
 
