@@ -22,6 +22,12 @@ VECTOR = (
     '          tresor_ipv4: 198.51.100.40\n          tresor_ipv6: "2001:db8:51::40"\n'
 )
 
+
+def moderations(model: str, external: str) -> str:
+    entry = f"{{model: {model}, kind: moderations, external: {external}, ca_file: /etc/ca.pem}}"
+    return f"  classifiers: [{entry}]\n  restore: true"
+
+
 # file, text, its replacement, key, what the message says, value seen, remedy
 CASES = {
     "company-certificate-without-root": (
@@ -537,6 +543,60 @@ CASES = {
         "unknown model",
         "smollm2",
         "did you mean",
+    ),
+    "moderations-without-a-server": (
+        GUARDRAILS,
+        "  restore: true",
+        "  classifiers: [{model: omni, kind: moderations}]\n  restore: true",
+        "tresor_guardrails.classifiers[0].kind",
+        "vLLM has no /v1/moderations",
+        "moderations",
+        "write external",
+    ),
+    "moderations-under-the-name-of-a-model": (
+        GUARDRAILS,
+        "  restore: true",
+        moderations("small", "idp"),
+        "tresor_guardrails.classifiers[0].model",
+        "is a model of models.yml",
+        "small",
+        "take another kind",
+    ),
+    "moderations-of-an-unknown-server": (
+        GUARDRAILS,
+        "  restore: true",
+        moderations("omni", "ipd"),
+        "tresor_guardrails.classifiers[0].external",
+        "unknown external",
+        "ipd",
+        "did you mean 'idp'",
+    ),
+    "moderations-without-a-port": (
+        GUARDRAILS,
+        "  restore: true",
+        moderations("omni", "canary"),
+        "tresor_guardrails.classifiers[0].external",
+        "has no port",
+        "canary",
+        "write port in tresor_site.externals.canary",
+    ),
+    "moderations-without-a-flow": (
+        GUARDRAILS,
+        "  restore: true",
+        moderations("omni", "siem"),
+        "tresor_guardrails.classifiers[0].external",
+        "no flow lets gateway1 reach the classifier's server",
+        "siem",
+        'write a flow from: [gateway] to: ["external:siem"]',
+    ),
+    "server-for-an-engines-classifier": (
+        GUARDRAILS,
+        "  restore: true",
+        "  classifiers: [{model: small, kind: llama-guard, external: idp}]\n  restore: true",
+        "tresor_guardrails.classifiers[0].external",
+        "belongs to kind moderations",
+        "idp",
+        "remove external",
     ),
     "lonely-promise": (
         SLO,

@@ -97,6 +97,18 @@ _TTFT_EDGES = ("0.5", "1", "+Inf")
 _E2E_EDGES = ("3", "6", "+Inf")
 _CERT = 'tresor_certificate_not_after_timestamp_seconds{host="gpu1",path="/p",name="gpu1"}'
 
+_UNJUDGED = (
+    "tresor_gateway_classifier_failures_total"
+    '{host="gateway1",model="guard",problem="late",worker="0"}'
+)
+
+
+def _refused(decision: str, reason: str) -> str:
+    """Return the gateway's counter of one reason."""
+    labels = f'host="gateway1",decision="{decision}",reason="{reason}",worker="0"'
+    return f"tresor_gateway_decisions_total{{{labels}}}"
+
+
 ALERTS: Sequence[AlertCase] = (
     AlertCase(
         "InstanceDown",
@@ -368,6 +380,106 @@ ALERTS: Sequence[AlertCase] = (
         "AuditUnhealthy",
         **one('tresor_gateway_audit_healthy{host="gateway1",worker="0"}', "0x60", "1x60"),
         labels={"host": "gateway1", "worker": "0"},
+    ),
+    AlertCase(
+        "ContentUnhealthy",
+        **one('tresor_gateway_content_healthy{host="gateway1",worker="0"}', "0x60", "1x60"),
+        labels={"host": "gateway1", "worker": "0"},
+    ),
+    AlertCase(
+        "ContentFailing",
+        **one('tresor_gateway_content_failed_total{host="gateway1",worker="0"}', "0x28 1", "1x60"),
+        labels={"host": "gateway1"},
+        at="29m",
+    ),
+    AlertCase(
+        "AuditLate",
+        **one(_refused("error", "audit_timeout"), "0x28 1", "1x60"),
+        labels={"host": "gateway1"},
+        at="29m",
+    ),
+    AlertCase(
+        "AuditLate",
+        **one(_refused("error", "audit_timeout"), "0+1x60", "0x20 1x60"),
+        labels={"host": "gateway1"},
+        at="45m",
+        why="over after ten minutes",
+    ),
+    AlertCase(
+        "AuditBehind",
+        **one(
+            'tresor_gateway_audit_pending_records{host="gateway1",worker="0"}',
+            "20000x60",
+            "20000x27 5x9",
+        ),
+        labels={"host": "gateway1", "worker": "0"},
+        at="29m",
+    ),
+    AlertCase(
+        "ClassifierFailing",
+        **one(_UNJUDGED, "0x20 0+2x40", "0x25 3x40"),
+        labels={"host": "gateway1", "model": "guard", "problem": "late"},
+    ),
+    AlertCase(
+        "GuardrailFailing",
+        **one(_refused("error", "guardrail_timeout"), "0x20 0+1x40", "0x25 2x40"),
+        labels={"host": "gateway1", "reason": "guardrail_timeout"},
+    ),
+    AlertCase(
+        "GatewayInternalErrors",
+        **one(_refused("error", "internal_error"), "0x28 1", "1x60"),
+        labels={"host": "gateway1"},
+        at="29m",
+    ),
+    AlertCase(
+        "GatewayFull",
+        **one(_refused("error", "overloaded"), "0+1x60", "0x27 1x60"),
+        labels={"host": "gateway1"},
+    ),
+    AlertCase(
+        "GatewayFull",
+        **one(
+            'tresor_gateway_connections_refused_total{host="gateway1",worker="0"}',
+            "0+1x60",
+            "7x60",
+        ),
+        labels={"host": "gateway1"},
+        why="connections, without any request",
+    ),
+    AlertCase(
+        "ModelQueueFull",
+        **one(
+            'tresor_gateway_queue_full_total{host="gateway1",model="m",worker="0"}',
+            "0+1x60",
+            "0x20 0+1x6 6x60",
+        ),
+        labels={"host": "gateway1", "model": "m"},
+    ),
+    AlertCase(
+        "IdentityUnavailable",
+        **one(_refused("error", "identity_unavailable"), "0x20 0+5x40", "5x60"),
+        labels={"host": "gateway1"},
+    ),
+    AlertCase(
+        "ForgedTokens",
+        **one(_refused("deny", "token_signature"), "0x20 0+5x40", "0x20 0+1x40"),
+        labels={"host": "gateway1", "reason": "token_signature"},
+    ),
+    AlertCase(
+        "ForgedTokens",
+        **one(_refused("deny", "token_binding"), "0+5x60", "0+1x60"),
+        labels={"host": "gateway1", "reason": "token_binding"},
+        why="bound to another certificate",
+    ),
+    AlertCase(
+        "TracesDropped",
+        **one(
+            'tresor_gateway_traces_dropped_total{host="gateway1",worker="0"}',
+            "0+1x60",
+            "0x40 1x60",
+        ),
+        labels={"host": "gateway1"},
+        at="50m",
     ),
     AlertCase(
         "AuditChainBreak",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -110,7 +111,6 @@ def test_gpus_and_parallelism_reach_the_engine() -> None:
 
 def test_site_without_ipv6_resolves(tmp_path: Path) -> None:
     import re
-    import shutil
 
     lab = Path(shutil.copytree(ROOT / "inventories/lab", tmp_path / "lab"))
     for path in (lab / "hosts.yml", lab / "group_vars/all/site.yml"):
@@ -124,8 +124,6 @@ def test_site_without_ipv6_resolves(tmp_path: Path) -> None:
 
 
 def test_access_names_models_not_aliases(tmp_path: Path) -> None:
-    import shutil
-
     lab = Path(shutil.copytree(ROOT / "inventories/lab", tmp_path / "lab"))
     access = lab / "group_vars/all/access.yml"
     text = access.read_text(encoding="utf-8")
@@ -134,6 +132,33 @@ def test_access_names_models_not_aliases(tmp_path: Path) -> None:
     rules = resolve(load_inventory(lab, SCHEMAS))["tresor_plan"]["access"]
 
     assert rules[0]["models"] == ["smollm2-135m-instruct"]
+
+
+def test_classifier_outside_becomes_an_address_and_others_their_models_name(
+    tmp_path: Path,
+) -> None:
+    lab = Path(shutil.copytree(ROOT / "inventories/lab", tmp_path / "lab"))
+    path = lab / "group_vars/all/guardrails.yml"
+    # The lab's gateway may reach the provider on 443, which is all that the flow must say.
+    listed = (
+        "  classifiers:\n"
+        "    - {model: omni, kind: moderations, external: idp, ca_file: /etc/ca.pem}\n"
+        "    - {model: small, kind: llama-guard}\n"
+    )
+    path.write_text(path.read_text(encoding="utf-8") + listed, encoding="utf-8")
+
+    plan = resolve(load_inventory(lab, SCHEMAS))
+    check_plan(plan, SCHEMAS)
+
+    outside, own = plan["tresor_plan"]["guardrails"]["classifiers"]
+    assert outside == {
+        "model": "omni",
+        "kind": "moderations",
+        "ca_file": "/etc/ca.pem",
+        "url": "https://idp.company.example:443",
+    }
+    assert own == {"model": "smollm2-135m-instruct", "kind": "llama-guard"}
+    assert "omni" not in {model["name"] for model in plan["tresor_plan"]["models"]}
 
 
 def test_gpus_of_a_host_are_those_that_the_placement_counted_with() -> None:
@@ -154,8 +179,6 @@ def test_gpus_of_a_host_are_those_that_the_placement_counted_with() -> None:
 def test_host_of_cpu_engines_has_no_gpus_in_the_plan_even_if_they_are_stated(
     tmp_path: Path,
 ) -> None:
-    import shutil
-
     lab = Path(shutil.copytree(ROOT / "inventories/lab", tmp_path / "lab"))
     hosts = lab / "hosts.yml"
     hosts.write_text(

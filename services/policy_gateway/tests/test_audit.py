@@ -49,6 +49,23 @@ def open_chain(folder: Path, wall: float = NOON, size: int = 1 << 20) -> Chain:
     return chain
 
 
+def audit_writer(
+    loop: asyncio.AbstractEventLoop,
+    chain: Chain,
+    *,
+    commit_seconds: float = 0.001,
+    deadline_seconds: float = 60,
+) -> AuditWriter:
+    return AuditWriter(
+        loop,
+        chain,
+        commit_seconds=commit_seconds,
+        max_pending=1000,
+        strict=False,
+        deadline_seconds=deadline_seconds,
+    )
+
+
 def types(folder: Path) -> list[str]:
     return [
         json.loads(line)["type"]
@@ -168,7 +185,7 @@ async def test_unexpected_failure_of_the_writer_suspends_and_ends_with_a_gap(
 ) -> None:
     loop = asyncio.get_running_loop()
     chain = Chain(tmp_path, "w", max_file_bytes=1 << 20)
-    writer = AuditWriter(loop, chain, commit_seconds=0.001, max_pending=1000, strict=True)
+    writer = audit_writer(loop, chain)
     writer.start()
     broken = True
     real = os.fdatasync
@@ -180,7 +197,7 @@ async def test_unexpected_failure_of_the_writer_suspends_and_ends_with_a_gap(
 
     monkeypatch.setattr(chains.os, "fdatasync", sync)
     done = asyncio.Event()
-    writer.append(decision(), done.set)
+    writer.append_strict(decision(), done.set, done.set)
     async with asyncio.timeout(10):
         while writer.healthy:
             await asyncio.sleep(0)
@@ -200,7 +217,7 @@ async def test_writer_whose_thread_has_ended_is_not_healthy(
 ) -> None:
     loop = asyncio.get_running_loop()
     chain = Chain(tmp_path, "w", max_file_bytes=1 << 20)
-    writer = AuditWriter(loop, chain, commit_seconds=0.001, max_pending=1000, strict=False)
+    writer = audit_writer(loop, chain)
     assert writer.healthy
 
     def drain() -> None:
@@ -370,7 +387,7 @@ def test_gateway_and_verifier_agree_on_canonical_json(
 async def test_records_queued_together_share_one_sync(tmp_path: Path) -> None:
     loop = asyncio.get_running_loop()
     chain = Chain(tmp_path, "w", max_file_bytes=1 << 20)
-    writer = AuditWriter(loop, chain, commit_seconds=0.01, max_pending=1000, strict=True)
+    writer = audit_writer(loop, chain, commit_seconds=0.01)
     writer.start()
     done = asyncio.Event()
     left = 500
@@ -382,7 +399,7 @@ async def test_records_queued_together_share_one_sync(tmp_path: Path) -> None:
             done.set()
 
     for _ in range(500):
-        writer.append(decision(), one)
+        writer.append_strict(decision(), one, one)
     async with asyncio.timeout(10):
         await done.wait()
     assert writer.written == 500

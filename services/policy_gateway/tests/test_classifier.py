@@ -263,6 +263,22 @@ async def test_request_is_blocked_before_an_engine_hears_of_it(
 
 
 @pytest.mark.asyncio
+@pytest.mark.parametrize("response", [True, False])
+async def test_words_of_an_engine_are_shown_only_where_no_answer_is_judged(
+    judged: MakeJudged, engines: list[Engine], response: bool
+) -> None:
+    async def script(request: EngineRequest, writer: asyncio.StreamWriter) -> None:
+        await answer(writer, 400, b'{"error":{"message":"bad value"}}')
+
+    for engine in engines:
+        engine.script = script
+    site = await judged({"response": response})
+    refused = await site.ask(body=ask_of("Where is Lima?"))
+    assert refused.status == 400
+    assert (refused.error["message"] == "bad value") is not response
+
+
+@pytest.mark.asyncio
 async def test_every_message_is_judged_and_what_was_judged_is_remembered_for_its_tenant(
     judged: MakeJudged, judge: Judge
 ) -> None:

@@ -113,6 +113,8 @@ def test_portal_of_several_processes_needs_a_shared_list() -> None:
         ("models.0.replicas.0.url", "https://gpu1.example.com:8100", ["mutual TLS"]),
         ("models.0.replicas.0.url", "https://gpu1.example.com", ["https://host:port"]),
         ("models.0.replicas.0.url", "ftp://a:1", ["https://host:port"]),
+        ("models.0.replicas.0.ca_file", "/x.pem", ["replicas[0].ca_file", "means nothing"]),
+        ("audit.deadline_seconds", 0, ["audit.deadline_seconds", "0.1"]),
         ("models.0.replicas", [], ["models[0].replicas"]),
         ("models.1.aliases", ["small"], ["'small'", "unique"]),
         ("models.0.task", "poetry", ["models[0].task", "poetry"]),

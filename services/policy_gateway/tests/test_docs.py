@@ -15,10 +15,11 @@ from tresor_gateway.api import errors
 from tresor_gateway.api.errors import ApiError
 from tresor_gateway.audit import record as records
 from tresor_gateway.guardrails.policy import KINDS
-from tresor_gateway.metrics.gateway import GatewayMetrics
+from tresor_gateway.metrics.gateway import WATCHED, GatewayMetrics
 
 SERVICE = Path(__file__).parents[1]
 DOCS = SERVICE.parents[1] / "docs"
+RULES = Path(__file__).parents[3] / "roles" / "prometheus" / "files" / "rules"
 SOURCE = SERVICE / "src" / "tresor_gateway"
 
 
@@ -47,6 +48,8 @@ def test_every_reason_is_documented() -> None:
         errors.prompt_too_dense(),
         errors.output_schema("x"),
         errors.queue_full(1),
+        errors.audit_late(),
+        errors.engine_refused("x", None, large=False),
         errors.context_limit(1),
         *(errors.limit_reached(reason, 1) for reason in errors.LIMIT_TEXTS),
     ]
@@ -54,7 +57,7 @@ def test_every_reason_is_documented() -> None:
     reasons |= set(re.findall(r'(?:unavailable|unauthorized)\(\s*"(\w+)"', sources()))
     reasons |= set(re.findall(r'TokenRefusedError\(\s*"(\w+)"', sources()))
     reasons |= set(re.findall(r'ProblemError\(\s*\w+, "(\w+)"', sources()))
-    reasons |= {"ok", "client_closed", "engine_refused", "token_key_unknown"}
+    reasons |= {"ok", "client_closed", "token_key_unknown"}
     assert all(isinstance(error, ApiError) for error in made)
     for reason in sorted(reasons):
         assert f"`{reason}`" in text, reason
@@ -68,6 +71,7 @@ def test_every_reason_is_documented() -> None:
         records.Start,
         records.Repair,
         records.Gap,
+        records.Withheld,
         records.Content,
         records.Base,
     ],
@@ -127,3 +131,17 @@ def test_example_of_the_portal_works() -> None:
     settings = config.parse(example + portal, "README.md").portal
     assert settings is not None
     assert settings.url == "http://127.0.0.1:8082"
+
+
+def test_alerts_read_what_is_there_and_what_begins_at_zero() -> None:
+    rules = "".join(path.read_text() for path in RULES.glob("*.yml"))
+    metrics = (DOCS / "metrics.md").read_text()
+    for name in sorted(set(re.findall(r"tresor_gateway_\w+", rules))):
+        plain = re.sub(r"_(bucket|count|sum)$", "", name)
+        assert f"| `{plain}` |" in metrics, name
+    selected = re.findall(r'tresor_gateway_decisions_total\{reason=~?"([\w|]+)"', rules)
+    reasons = {reason for found in selected for reason in found.split("|")}
+    assert reasons == {reason for _, reason in WATCHED}
+    samples = "\n".join(GatewayMetrics().reasons.samples("0"))
+    for decision, reason in WATCHED:
+        assert f'{{decision="{decision}",reason="{reason}",worker="0"}} 0' in samples

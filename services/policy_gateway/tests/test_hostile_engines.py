@@ -284,6 +284,16 @@ def test_event_filter_passes_the_same_however_it_is_cut(data: list[bytes], cuts:
     assert filtered([whole]) == filtered(pieces(whole, cuts))
 
 
+@pytest.mark.parametrize("end", [b"data: [DONE]\n\n\n", b"data: [DONE]\t\n\n\n\n\n"])
+def test_blank_line_behind_the_end_is_no_event(end: bytes) -> None:
+    data = event("a") + end
+    whole = filtered([data])
+    assert whole is not None
+    assert whole[1]
+    for place in range(1, len(data)):
+        assert filtered([data[:place], data[place:]]) == whole
+
+
 def pieces(data: bytes, cuts: list[int]) -> list[bytes]:
     out = []
     for cut in cuts:

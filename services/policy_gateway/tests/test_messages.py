@@ -163,6 +163,32 @@ async def test_refusal_has_the_shape_its_clients_expect(
     assert (response.json["type"], response.json["error"]["type"]) == ("error", kind)
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"system": [{"text": "Be brief."}]},
+        {
+            "messages": [
+                {
+                    "role": "user",
+                    "content": [
+                        {"type": "tool_result", "tool_use_id": "t", "content": [{"text": "x"}]}
+                    ],
+                }
+            ]
+        },
+    ],
+)
+async def test_piece_of_text_without_its_type_is_refused(
+    anthropic: Any, engines: list[Engine], change: dict[str, Any]
+) -> None:
+    site = await anthropic()
+    response = await site.ask(PATH, {**ASK, **change})
+    assert response.status == 400
+    assert "type" in response.json["error"]["message"]
+    assert not [request for engine in engines for request in engine.requests]
+
+
 async def test_missing_token_has_the_shape_its_clients_expect(anthropic: Any) -> None:
     site = await anthropic()
     response = await site.ask(PATH, ASK, token=None)

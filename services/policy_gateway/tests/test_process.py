@@ -115,6 +115,47 @@ async def test_engines_are_reached_over_mutual_tls_only(
     await engine.stop()
 
 
+@pytest.mark.parametrize(("named", "status"), [("company", 200), ("site", 503), (None, 503)])
+async def test_server_outside_is_vouched_for_by_its_own_authority_only(
+    make_site: MakeSite, tmp_path: Path, named: str | None, status: int
+) -> None:
+    site_ca, company = Authority(tmp_path, "site"), Authority(tmp_path, "company")
+    cert, key = site_ca.issue("gateway", "127.0.0.1")
+    engine = await Engine(
+        tls=engine_context(site_ca, *company.issue("outside", "127.0.0.1"))
+    ).start()
+    files = {"company": str(company.ca), "site": str(site_ca.ca), None: None}
+    values = settings(tmp_path, [engine.url])
+    for model in values["models"]:
+        model["replicas"][0]["ca_file"] = files[named]
+    site = await make_site(
+        models=values["models"],
+        upstream={"ca_file": str(site_ca.ca), "cert_file": str(cert), "key_file": str(key)},
+    )
+    assert (await site.ask(body=QUESTION)).status == status
+    await engine.stop()
+
+
+async def test_authority_outside_does_not_vouch_for_engines(
+    make_site: MakeSite, tmp_path: Path
+) -> None:
+    site_ca, company = Authority(tmp_path, "site"), Authority(tmp_path, "company")
+    cert, key = site_ca.issue("gateway", "127.0.0.1")
+    tls = engine_context(site_ca, *company.issue("outside", "127.0.0.1"))
+    outside, false_engine = await Engine(tls=tls).start(), await Engine(tls=tls).start()
+    values = settings(tmp_path, [false_engine.url])
+    replicas = [{"url": outside.url, "ca_file": str(company.ca)}]
+    values["models"].append({"name": "omni", "task": "moderation", "replicas": replicas})
+    site = await make_site(
+        models=values["models"],
+        upstream={"ca_file": str(site_ca.ca), "cert_file": str(cert), "key_file": str(key)},
+    )
+    assert (await site.ask(body=QUESTION)).status == 503
+    assert not false_engine.requests
+    await outside.stop()
+    await false_engine.stop()
+
+
 async def test_certificate_that_is_not_there_stops_the_start(make_site: MakeSite) -> None:
     with pytest.raises(Exception, match="ca_file /none"):
         await make_site(

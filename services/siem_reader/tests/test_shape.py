@@ -55,6 +55,16 @@ def test_gap_in_the_audit_is_an_alert() -> None:
     assert record.severity == 3
 
 
+def test_withheld_answer_names_its_request_as_a_failure() -> None:
+    withheld = {**AUDIT, "type": "withheld", "status": 503, "reason": "audit_timeout"}
+    record = audit(line(withheld))
+    assert record.severity == 4
+    assert record.fields["event"]["outcome"] == "failure"
+    assert record.fields["event"]["reason"] == "audit_timeout"
+    assert record.fields["http"]["response"]["status_code"] == 503
+    assert record.fields["http"]["request"]["id"] == "abc"
+
+
 def test_use_of_kept_content_says_who_and_why() -> None:
     use = {
         **AUDIT, "type": "content", "action": "show", "outcome": "done", "operator": "olga",

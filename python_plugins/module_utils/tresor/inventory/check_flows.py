@@ -7,12 +7,14 @@ from typing import Any, Final
 
 from .check_models import placed_hosts
 from .check_network import FAMILIES, address, network
+from .check_policy import MODERATIONS, classifiers
 from .document import KeyPath
 from .endpoints import Endpoint, Kind, parse_endpoint, parse_ports
 from .problems import Problem, one_of
 from .sources import Sources, indexed, mapping, number, text, texts
 
 VECTOR_PORT: Final = 19530
+GATEWAY_USER: Final = "tresor-gateway"
 
 
 def check(sources: Sources) -> Iterator[Problem]:
@@ -31,6 +33,7 @@ def check(sources: Sources) -> Iterator[Problem]:
     yield from _way_in(sources)
     yield from _engines(sources)
     yield from _vector(sources)
+    yield from _classifiers(sources)
 
 
 def _flow(sources: Sources, index: int, flow: Mapping[str, Any]) -> Iterator[Problem]:
@@ -144,6 +147,35 @@ def _engines(sources: Sources) -> Iterator[Problem]:
                         fix = 'write a flow from: [gateway] to: [gpu] ports: "8100:8199"'
                         path: KeyPath = (index, "placement", position, "port")
                         yield sources.problem("models", path, wrong, fix)
+
+
+def _classifiers(sources: Sources) -> Iterator[Problem]:
+    """Without this flow no text would get a verdict, and so none would pass."""
+    externals = mapping(mapping(sources.value("site")).get("externals"))
+    for index, classifier in classifiers(sources):
+        name = text(classifier.get("external"))
+        port = number(mapping(externals.get(name)).get("port"))
+        if classifier.get("kind") != MODERATIONS or port is None:
+            continue
+        for gateway in sources.hosts.groups.get("gateway", ()):
+            if not _leads_out(sources, gateway, name, port):
+                wrong = f"no flow lets {gateway} reach the classifier's server on tcp {port}"
+                fix = (
+                    f'write a flow from: [gateway] to: ["external:{name}"] proto: tcp '
+                    f'ports: "{port}" user: {GATEWAY_USER}'
+                )
+                path: KeyPath = ("classifiers", index, "external")
+                yield sources.problem("guardrails", path, wrong, fix)
+
+
+def _leads_out(sources: Sources, host: str, external: str, port: int) -> bool:
+    return any(
+        _is_open_at(flow, port)
+        and text(flow.get("user")) in ("", GATEWAY_USER)
+        and _member(sources, host, flow.get("from"))
+        and any(value == f"external:{external}" for _, value in texts(flow.get("to")))
+        for _, flow in sources.entries("flows")
+    )
 
 
 def _open(sources: Sources, source: str, target: str, port: int, any_user: bool = False) -> bool:

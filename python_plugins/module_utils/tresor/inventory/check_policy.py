@@ -14,6 +14,8 @@ HIGH_RISK_DAYS: Final = 183
 """Six months: how long a deployer of a high-risk AI system keeps its logs (EU AI Act, 26(6))."""
 KINDS: Final = frozenset({"email", "iban", "card", "phone", "ip", "secret"})
 """What guardrails can mask."""
+MODERATIONS: Final = "moderations"
+"""The kind of classifier that no engine of ours is."""
 REDUNDANT_FROM: Final = 99.9
 """Availability in percent that one gateway or one instance cannot promise."""
 
@@ -157,13 +159,46 @@ def _unmasked(guardrails: Mapping[str, object]) -> list[str]:
 
 
 def _classifiers(sources: Sources) -> Iterator[Problem]:
-    classifiers = mapping(sources.value("guardrails")).get("classifiers")
+    """A classifier is a model of the site's engines, or that of a server outside of it."""
     models = _model_names(sources)
-    for index, entry in enumerate(classifiers if isinstance(classifiers, list) else []):
-        name = text(mapping(entry).get("model"))
-        if name and name not in models and models:
-            here: KeyPath = ("classifiers", index, "model")
-            yield sources.problem("guardrails", here, "unknown model", one_of(models, name))
+    externals = mapping(mapping(sources.value("site")).get("externals"))
+    for index, entry in classifiers(sources):
+        path: KeyPath = ("classifiers", index)
+        name = text(entry.get("model"))
+        outside = [key for key in ("external", "ca_file") if key in entry]
+        if entry.get("kind") != MODERATIONS:
+            for key in outside:
+                wrong = "belongs to kind moderations: the site's own engines need neither"
+                yield sources.problem("guardrails", (*path, key), wrong, f"remove {key}")
+            if name and name not in models and models:
+                fix = one_of(models, name)
+                yield sources.problem("guardrails", (*path, "model"), "unknown model", fix)
+            continue
+        if len(outside) < 2:
+            wrong = (
+                "vLLM has no /v1/moderations, so kind moderations is a server outside of the site"
+            )
+            fix = "write external (a name of site.yml's externals) and ca_file"
+            yield sources.problem("guardrails", (*path, "kind"), wrong, fix)
+        if name in models:
+            wrong = "is a model of models.yml, and users would see the server outside by that name"
+            fix = "name the server's model, or take another kind"
+            yield sources.problem("guardrails", (*path, "model"), wrong, fix)
+        external = text(entry.get("external"))
+        if external and external not in externals:
+            fix = one_of(list(externals), external)
+            yield sources.problem("guardrails", (*path, "external"), "unknown external", fix)
+        elif external and number(mapping(externals[external]).get("port")) is None:
+            wrong = "this external has no port"
+            fix = f"write port in tresor_site.externals.{external}"
+            yield sources.problem("guardrails", (*path, "external"), wrong, fix)
+
+
+def classifiers(sources: Sources) -> Iterator[tuple[int, Mapping[str, object]]]:
+    """Return the classifiers of guardrails.yml with their positions."""
+    found = mapping(sources.value("guardrails")).get("classifiers")
+    for index, entry in enumerate(found if isinstance(found, list) else []):
+        yield index, mapping(entry)
 
 
 def _model_names(sources: Sources) -> list[str]:

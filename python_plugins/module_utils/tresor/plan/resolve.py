@@ -177,10 +177,20 @@ def _guardrails(inventory: Inventory) -> dict[str, Any]:
     }
     if "classifiers" in guardrails:
         guardrails["classifiers"] = [
-            {**classifier, "model": names[classifier["model"]]}
-            for classifier in guardrails["classifiers"]
+            _classifier(inventory, names, classifier) for classifier in guardrails["classifiers"]
         ]
     return guardrails
+
+
+def _classifier(
+    inventory: Inventory, names: dict[str, str], classifier: dict[str, Any]
+) -> dict[str, Any]:
+    """Return a classifier with its model's name, or with the address of its server outside."""
+    if "external" not in classifier:
+        return {**classifier, "model": names[classifier["model"]]}
+    server = inventory.concerns["site"]["externals"][classifier["external"]]
+    rest = {key: value for key, value in classifier.items() if key != "external"}
+    return {**rest, "url": f"https://{server['name']}:{server['port']}"}
 
 
 def _access(inventory: Inventory) -> list[dict[str, Any]]:

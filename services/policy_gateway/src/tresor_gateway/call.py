@@ -6,12 +6,13 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final, Literal
 
-from tresor_gateway.api import errors
+from tresor_gateway.api import engine_text, errors
 from tresor_gateway.api.answers import Tokens
 from tresor_gateway.api.endpoints import Endpoint
 from tresor_gateway.api.errors import ApiError
 from tresor_gateway.audit import record as records
 from tresor_gateway.audit.uuid7 import uuid7
+from tresor_gateway.audit.withholding import StrictAnswer
 from tresor_gateway.catalogue import Model
 from tresor_gateway.guardrails.pipeline import Guard
 from tresor_gateway.http.exchange import EVENT_STREAM, Exchange, Headers
@@ -194,7 +195,9 @@ class Call:
         self.succeed(200, body)
 
     def refused(self, error: ApiError) -> None:
-        """No answer."""
+        """No answer; what the engine says about it is heard only as far as it may be."""
+        if error.said and self.guard is not None:
+            error.message = engine_text.for_client(error.said, self.guard) or error.message
         self.refuse(error)
 
     def client_gone(self) -> None:
@@ -295,7 +298,6 @@ class Call:
         then: Callable[[], None],
     ) -> None:
         gateway, identity, forward = self._gateway, self.identity, self.forward
-        self._count(record, now)
         if self.ticket is not None:
             # Without the engine's own count, what was reserved counts as used.
             used = self.ticket.tokens if forward is not None else 0
@@ -304,8 +306,26 @@ class Call:
             )
         if self.trace is not None and gateway.tracer is not None:
             gateway.tracer.end(self.trace, record, self.exchange.received_ns, now)
-        strict = identity is not None and identity.strict
-        gateway.audit.append(record, then, strict=strict)
+        audit = gateway.audit
+        if audit.strict or (identity is not None and identity.strict):
+            answer = StrictAnswer(self, record, now, then)
+            audit.append_strict(record, answer.complete, answer.withhold)
+        else:
+            self.count(record, now)
+            audit.append(record, then)
+
+    def withhold(self, record: records.Decision, now: int) -> None:
+        """The record is not on disk in time: what it speaks of does not leave."""
+        if record.reason != "client_closed":
+            error = errors.audit_late()
+            size, end = self._cut(error) if self._streaming else self._refusal(error)
+            # The line is with the writer; from here on this is about what happened instead.
+            status = record.status if self._streaming else error.status
+            self._gateway.audit.append(records.withheld(record, status, error.reason))
+            record.decision, record.reason = "error", error.reason
+            record.status, record.response_bytes = status, size
+            end()
+        self.count(record, now)
 
     def _add_verdicts(self, record: records.Decision, guard: Guard) -> None:
         metrics = self._gateway.metrics
@@ -316,7 +336,8 @@ class Call:
                 record.findings[f"{direction}.{finding}"] = count
                 metrics.findings.add(direction, finding, amount=count)
 
-    def _count(self, record: records.Decision, now: int) -> None:
+    def count(self, record: records.Decision, now: int) -> None:
+        """Add what became of the request to the metrics."""
         metrics, forward = self._gateway.metrics, self.forward
         endpoint, model = record.endpoint, record.model
         metrics.requests.add(endpoint, model, record.decision, str(record.status))

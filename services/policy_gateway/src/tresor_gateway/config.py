@@ -221,6 +221,7 @@ def _is_engine_address(parts: SplitResult) -> bool:
 
 def _check_models(config: schema.Config) -> Iterator[str]:
     taken: dict[str, str] = {}
+    trusted: dict[str, str | None] = {}
     tls = False
     for index, model in enumerate(config.models):
         where = f"models[{index}]"
@@ -242,6 +243,13 @@ def _check_models(config: schema.Config) -> Iterator[str]:
                     "stand-alone gateway (listen.tcp) only; write https://host:port"
                 )
             tls = tls or parts.scheme == "https"
+            if replica.ca_file is not None and parts.scheme == "http":
+                yield f"{where}.replicas[{number}].ca_file: means nothing with http; remove it"
+            if trusted.setdefault(parts.netloc, replica.ca_file) != replica.ca_file:
+                yield (
+                    f"{where}.replicas[{number}].ca_file: value {replica.ca_file!r}: another entry "
+                    f"has {trusted[parts.netloc]!r} for {parts.netloc}; write the same in both"
+                )
     upstream = config.upstream
     if tls and not (upstream.ca_file and upstream.cert_file and upstream.key_file):
         yield "upstream: https engines need ca_file, cert_file and key_file (mutual TLS)"

@@ -11,8 +11,19 @@ Text = Annotated[str, Meta(min_length=1, max_length=512)]
 Name = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/-]{0,127}$")]
 Count = Annotated[int, Meta(ge=1, le=1_000_000)]
 Size = Annotated[int, Meta(ge=1024, le=1 << 31)]
+# Ed25519 is what RFC 9864 calls EdDSA with that curve; providers still use both names.
 Algorithm = Literal[
-    "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"
+    "RS256",
+    "RS384",
+    "RS512",
+    "PS256",
+    "PS384",
+    "PS512",
+    "ES256",
+    "ES384",
+    "ES512",
+    "EdDSA",
+    "Ed25519",
 ]
 Action = Literal["allow", "flag", "mask", "block"]
 Judgement = Literal["allow", "flag", "block"]
@@ -108,9 +119,10 @@ class Upstream(Section, frozen=True, kw_only=True):
 
 
 class Replica(Section, frozen=True, kw_only=True):
-    """One engine that serves a model."""
+    """One engine that serves a model; ``ca_file`` if it is not of those of ``upstream``."""
 
     url: Text
+    ca_file: Text | None = None
     served_name: Name | None = None
     weight: Annotated[int, Meta(ge=0, le=1000)] = 100
     max_requests: Count | None = None
@@ -270,6 +282,7 @@ class Audit(Section, frozen=True, kw_only=True):
     strict: bool = False
     strict_tenants: list[Text] = []
     commit_milliseconds: Annotated[int, Meta(ge=1, le=50)] = 20
+    deadline_seconds: Annotated[float, Meta(ge=0.1, le=600)] = 5.0
     max_file_bytes: Size = 64 << 20
     max_pending_records: Count = 100_000
 
@@ -293,6 +306,7 @@ class Content(Section, frozen=True, kw_only=True):
     min_free_bytes: Annotated[int, Meta(ge=0)] = 1 << 30
     max_pending_bytes: Size = 64 << 20
     commit_milliseconds: Annotated[int, Meta(ge=1, le=50)] = 10
+    deadline_seconds: Annotated[float, Meta(ge=0.1, le=600)] = 5.0
 
 
 class Traces(Section, frozen=True, kw_only=True):

@@ -71,6 +71,12 @@ def audit(line: Line) -> Record:
         fields["user"] = {"name": str(entry.get("operator", ""))}
         severity = _WARNING
         text = f"content {entry.get('action')} by {entry.get('operator')}: {entry.get('outcome')}"
+    elif kind == "withheld":
+        # The decision of this request says that it was answered, and it was not.
+        event |= {"category": ["web"], "outcome": "failure", "reason": str(entry.get("reason", ""))}
+        fields["http"] = _http(entry.get("request_id"), entry.get("status"), None, None)
+        severity = _WARNING
+        text = f"answer withheld: {entry.get('reason')} ({entry.get('status')})"
     elif kind in {"gap", "repair"}:
         event |= {"kind": "alert", "outcome": "failure"}
         severity = _ERROR

@@ -9,10 +9,9 @@ from typing import Annotated, Final
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
-from tresor_gateway.api import errors
+from tresor_gateway.api import engine_text, errors
 from tresor_gateway.api.errors import ApiError
 
-_MESSAGE_LENGTH: Final = 1000
 # Statuses by which an engine says that the request itself is wrong.
 _PASSED: Final = frozenset({400, 413, 422})
 
@@ -102,12 +101,9 @@ def engine_error(status: int, body: bytes) -> ApiError:
             detail = answer.error or _ErrorBody(message=answer.message)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             detail = _ErrorBody()
-        return ApiError(
-            413 if status == 413 else 400,
-            "engine_refused",
-            detail.message[:_MESSAGE_LENGTH] or "The model's engine refused the request.",
-            code="engine_refused",
-            param=detail.param,
+        large = status == 413
+        return errors.engine_refused(
+            detail.message, engine_text.parameter(detail.param), large=large
         )
     if status in (429, 503):
         return errors.unavailable("upstream_busy", "All engines of this model are busy.", 2)

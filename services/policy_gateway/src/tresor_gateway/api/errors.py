@@ -21,7 +21,10 @@ LIMIT_TEXTS: Final = {
 
 
 class ApiError(Exception):
-    """An answer that is not the one asked for."""
+    """An answer that is not the one asked for.
+
+    ``said`` are an engine's own words. Nobody hears them before they were judged.
+    """
 
     def __init__(
         self,
@@ -33,6 +36,7 @@ class ApiError(Exception):
         code: str | None = None,
         param: str | None = None,
         headers: tuple[tuple[bytes, bytes], ...] = (),
+        said: str = "",
     ) -> None:
         super().__init__(message)
         self.status = status
@@ -42,6 +46,7 @@ class ApiError(Exception):
         self.code = code
         self.param = param
         self.headers = headers
+        self.said = said
 
     @property
     def denied(self) -> bool:
@@ -259,6 +264,18 @@ def unavailable(reason: str, message: str, retry_after: int = 5) -> ApiError:
     )
 
 
+def engine_refused(said: str, param: str | None, *, large: bool) -> ApiError:
+    """400 or 413: the engine says that the request itself is wrong."""
+    return ApiError(
+        413 if large else 400,
+        "engine_refused",
+        "The model's engine refused the request.",
+        code="engine_refused",
+        param=param,
+        said=said,
+    )
+
+
 def upstream_failed(message: str = "The model's engine failed to answer.") -> ApiError:
     """502: the engine answered with an error or with something else than an answer."""
     return ApiError(502, "upstream_error", message, kind=SERVER, code="upstream_error")
@@ -285,6 +302,11 @@ def content_unavailable() -> ApiError:
     return unavailable(
         "content_unavailable", "The content of this request cannot be kept as it must be.", 10
     )
+
+
+def audit_late() -> ApiError:
+    """503: the answer must not leave before its record is on disk, and that takes too long."""
+    return unavailable("audit_timeout", "The decision could not be recorded in time.", 10)
 
 
 def guardrail_failed(*, late: bool) -> ApiError:

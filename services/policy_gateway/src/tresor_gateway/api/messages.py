@@ -52,6 +52,14 @@ class TextBlock(Strict, tag="text", tag_field="type"):
     cache_control: CacheControl = UNSET
 
 
+class OnlyText(Strict):
+    """A piece of text where nothing else may stand: there, a tag alone could be left out."""
+
+    type: Literal["text"]
+    text: str
+    cache_control: CacheControl = UNSET
+
+
 class ToolUseBlock(Strict, tag="tool_use", tag_field="type"):
     """A tool call the model made earlier."""
 
@@ -65,7 +73,7 @@ class ToolResultBlock(Strict, tag="tool_result", tag_field="type"):
     """What a tool answered."""
 
     tool_use_id: CallId
-    content: str | list[TextBlock] | UnsetType = UNSET
+    content: str | list[OnlyText] | UnsetType = UNSET
     is_error: bool | UnsetType = UNSET
     cache_control: CacheControl = UNSET
 
@@ -107,7 +115,7 @@ class MessagesRequest(Strict):
     model: str
     messages: Annotated[list[Turn], Meta(min_length=1, max_length=4096)]
     max_tokens: Positive
-    system: str | list[TextBlock] | UnsetType = UNSET
+    system: str | list[OnlyText] | UnsetType = UNSET
     temperature: Probability | UnsetType = UNSET
     top_p: Probability | UnsetType = UNSET
     top_k: Annotated[int, Meta(ge=0, le=100_000)] | UnsetType = UNSET
@@ -163,7 +171,7 @@ def _choose_tool(chat: ChatRequest, choice: ToolChoice | UnsetType) -> None:
         chat.parallel_tool_calls = False
 
 
-def _plain(content: str | list[TextBlock]) -> str:
+def _plain(content: str | list[OnlyText]) -> str:
     return content if isinstance(content, str) else "\n".join(block.text for block in content)
 
 

@@ -6,11 +6,14 @@ canonical JSON needs.
 
 from __future__ import annotations
 
+import time
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Final, Literal
 
 import msgspec
+
+from tresor_gateway.audit.uuid7 import uuid7
 
 VERSION: Final = 1
 GENESIS: Final = "0" * 64
@@ -140,7 +143,28 @@ class Gap(Base):
     problem: str
 
 
+class Withheld(Base):
+    """The answer of a decision was held back, because its record was not on disk in time."""
+
+    decision: str
+    request_id: str
+    status: int
+    reason: str
+
+
 _ENCODER: Final = msgspec.json.Encoder(order="sorted")
+
+
+def withheld(record: Decision, status: int, reason: str) -> Withheld:
+    """What happened instead of the answer that ``record`` speaks of."""
+    return Withheld(
+        id=uuid7(),
+        time=timestamp(time.time()),
+        decision=record.id,
+        request_id=record.request_id,
+        status=status,
+        reason=reason,
+    )
 
 
 def encode(record: Base) -> bytes:

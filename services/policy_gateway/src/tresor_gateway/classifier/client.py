@@ -60,6 +60,9 @@ class Classifier:
             max_response_bytes=256 << 10,
         )
         self._metrics = metrics
+        for problem in ("late", "failed", "full"):
+            # Without a 0 before it, the first failure would be no increase.
+            metrics.classifier_failures.add(model.name, problem, amount=0)
         self._running = 0
         self._waiting: deque[Asked] = deque()
         self._known: dict[bytes, Categories] = {}

@@ -81,4 +81,5 @@ def content_writer(
         store,
         commit_seconds=settings.commit_milliseconds / 1000,
         max_pending_bytes=settings.max_pending_bytes,
+        deadline_seconds=settings.deadline_seconds,
     )

@@ -9,9 +9,11 @@ from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Final
+from functools import partial
+from typing import Final, NamedTuple
 
 from tresor_gateway.audit.record import ContentRef
+from tresor_gateway.audit.waiting import Waiting, Watch
 from tresor_gateway.content.crypto import ContentError, Owner
 from tresor_gateway.content.policy import Kept
 from tresor_gateway.content.store import Item, Store
@@ -36,8 +38,17 @@ class Entry:
     done: Done
 
 
+class _Waiting(NamedTuple):
+    entry: Entry
+    waiting: Waiting
+
+
 class ContentWriter:
-    """Keeps content. Each entry is told where it is, or that it could not be kept."""
+    """Keeps content. Each entry is told where it is, or that it could not be kept in time.
+
+    What reaches the disk after ``deadline_seconds`` stays there as what a crash leaves: sealed
+    content whose record says that it was not kept.
+    """
 
     def __init__(
         self,
@@ -46,12 +57,15 @@ class ContentWriter:
         *,
         commit_seconds: float,
         max_pending_bytes: int,
+        deadline_seconds: float,
     ) -> None:
         self._loop = loop
         self._store = store
         self._commit_seconds = commit_seconds
         self._max_pending = max_pending_bytes
-        self._pending: deque[Entry] = deque()
+        self._deadline = deadline_seconds
+        self._watch = Watch(deadline_seconds)
+        self._pending: deque[_Waiting] = deque()
         self._pending_bytes = 0
         self._wake = threading.Event()
         self._stop = threading.Event()
@@ -67,6 +81,7 @@ class ContentWriter:
         """Whether content can be kept now; if not, nobody is answered whose content must be."""
         return (
             self._problem is None
+            and not self._watch.hangs
             and self._pending_bytes < self._max_pending
             and self._thread.is_alive()
         )
@@ -105,9 +120,15 @@ class ContentWriter:
             entry.done(None)
             return
         self._pending_bytes += entry.size
-        self._pending.append(entry)
+        waiting = Waiting(self._loop, self._deadline, partial(self._late, entry))
+        self._pending.append(_Waiting(entry, waiting))
         if not self._wake.is_set():
             self._wake.set()
+
+    def _late(self, entry: Entry) -> None:
+        self.failed += 1
+        log.error("content of record %s is not on disk after %g s", entry.record, self._deadline)
+        entry.done(None)
 
     def stop(self, timeout: float = 10.0) -> None:
         """Write what is queued (blocking)."""
@@ -145,14 +166,19 @@ class ContentWriter:
 
     def _drain(self) -> None:
         while self._pending:
-            batch: list[Entry] = []
+            batch: list[_Waiting] = []
             while self._pending and len(batch) < _BATCH:
-                entry = self._pending.popleft()
-                if batch and entry.owner.day != batch[0].owner.day:
-                    self._pending.appendleft(entry)
+                item = self._pending.popleft()
+                if batch and item.entry.owner.day != batch[0].entry.owner.day:
+                    self._pending.appendleft(item)
                     break
-                batch.append(entry)
-            self._tell(batch, self._write(batch))
+                batch.append(item)
+            self._watch.begin()
+            refs = self._write([item.entry for item in batch])
+            seconds = self._watch.end()
+            if seconds:
+                log.error("writing content took %.1f s", seconds)
+            self._tell(batch, refs)
 
     def _write(self, batch: list[Entry]) -> list[ContentRef | None]:
         """Where the entries are; nothing for those that could not be kept."""
@@ -186,11 +212,12 @@ class ContentWriter:
             )
         self._problem = problem
 
-    def _tell(self, batch: list[Entry], refs: list[ContentRef | None]) -> None:
+    def _tell(self, batch: list[_Waiting], refs: list[ContentRef | None]) -> None:
         def run() -> None:
-            for entry, ref in zip(batch, refs, strict=True):
-                self._pending_bytes -= entry.size
-                entry.done(ref)
+            for item, ref in zip(batch, refs, strict=True):
+                self._pending_bytes -= item.entry.size
+                if item.waiting.in_time():
+                    item.entry.done(ref)
 
         # The loop may be closed when the last batch of a shutdown is written.
         with suppress(RuntimeError):

@@ -33,11 +33,16 @@ class SigningKey:
     def fits(self, algorithm: str) -> bool:
         """Whether a signature with ``algorithm`` may come from this key."""
         if self.algorithm is not None and self.algorithm != algorithm:
-            return False
+            # Two names of one algorithm (RFC 9864); anything else is another one.
+            if {self.algorithm, algorithm} != {"EdDSA", "Ed25519"}:
+                return False
+            return self.kind == "OKP" and self.curve == "Ed25519"
         if algorithm.startswith(("RS", "PS")):
             return self.kind == "RSA"
         if algorithm == "EdDSA":
             return self.kind == "OKP" and self.curve in ("Ed25519", "Ed448")
+        if algorithm == "Ed25519":
+            return self.kind == "OKP" and self.curve == "Ed25519"
         return self.kind == "EC" and self.curve == _CURVES.get(algorithm)
 
 

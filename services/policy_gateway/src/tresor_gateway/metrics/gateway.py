@@ -21,6 +21,20 @@ TOTAL_EDGES: Final = (0.05, 0.1, 0.3, 0.5, 0.8, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0, 3
 JUDGING_EDGES: Final = (0.00003, 0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3)
 
 
+# There from the start with 0: a counter that begins with its first incident shows no increase.
+WATCHED: Final = (
+    ("deny", "token_algorithm"),
+    ("deny", "token_binding"),
+    ("deny", "token_signature"),
+    ("error", "audit_timeout"),
+    ("error", "guardrail_failed"),
+    ("error", "guardrail_timeout"),
+    ("error", "identity_unavailable"),
+    ("error", "internal_error"),
+    ("error", "overloaded"),
+)
+
+
 class GatewayMetrics:
     """What requests are counted by."""
 
@@ -36,6 +50,8 @@ class GatewayMetrics:
             "Decisions by the reason given in the audit record.",
             ("decision", "reason"),
         )
+        for decision, reason in WATCHED:
+            self.reasons.add(decision, reason, amount=0)
         self.tokens = Counter(
             "tresor_gateway_tokens_total", "Tokens as counted by engines.", ("model", "kind")
         )

@@ -167,7 +167,7 @@ def _check_access_token(claims: dict[str, Any], token: bytes, access_token: str)
     given = claims.get("at_hash")
     if given is None:
         return
-    # EdDSA has no size in its name; its own hash is SHA-512.
+    # EdDSA and Ed25519 have no size in their names; their own hash is SHA-512.
     make = _HASHES.get(algorithm_of(token)[-3:], hashlib.sha512)
     digest = make(access_token.encode()).digest()
     expected = base64.urlsafe_b64encode(digest[: len(digest) // 2]).rstrip(b"=").decode()

@@ -8,6 +8,7 @@ from http import HTTPStatus
 from typing import Final, Literal
 from urllib.parse import parse_qsl
 
+from tresor_gateway.api import errors
 from tresor_gateway.audit import record as records
 from tresor_gateway.audit.uuid7 import uuid7
 from tresor_gateway.audit.writer import AuditWriter
@@ -18,6 +19,7 @@ from tresor_gateway.portal import cookies, texts
 
 HTML: Final = b"text/html; charset=utf-8"
 JSON: Final = b"application/json"
+_PLAIN: Final = b"text/plain; charset=utf-8"
 _FORM: Final = b"application/x-www-form-urlencoded"
 _MAX_FIELDS: Final = 20
 
@@ -155,7 +157,16 @@ class Visit:
             record.groups = list(identity.grant.groups)
         self._metrics.requests.add(self.endpoint, "", decision, str(status))
         self._metrics.reasons.add(decision, reason)
-        self._audit.append(record, then)
+        if self._audit.strict:
+            self._audit.append_strict(record, then, lambda: self._withhold(record))
+        else:
+            self._audit.append(record, then)
+
+    def _withhold(self, record: records.Decision) -> None:
+        """The record is not on disk in time: what it speaks of does not leave."""
+        error = errors.audit_late()
+        self._audit.append(records.withheld(record, error.status, error.reason))
+        _send(self.exchange, error.status, error.message.encode(), _PLAIN, error.headers)
 
 
 def _send(exchange: Exchange, status: int, body: bytes, kind: bytes, headers: Headers) -> None:

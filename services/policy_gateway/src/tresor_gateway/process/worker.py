@@ -257,4 +257,5 @@ def audit_writer(loop: asyncio.AbstractEventLoop, audit: schema.Audit, name: str
         commit_seconds=audit.commit_milliseconds / 1000,
         max_pending=audit.max_pending_records,
         strict=audit.strict,
+        deadline_seconds=audit.deadline_seconds,
     )

@@ -10,11 +10,14 @@ from dataclasses import dataclass, field
 from typing import Protocol
 from urllib.parse import urlsplit
 
+import msgspec
+
 from tresor_gateway import config_schema as schema
 from tresor_gateway.deadline import Deadlines
 from tresor_gateway.outbox import Outbox
 from tresor_gateway.routing.affinity import score
 from tresor_gateway.upstream.connection import EngineConnection
+from tresor_gateway.upstream.tls import client_context
 
 log = logging.getLogger(__name__)
 _AVERAGE_SHARE = 0.1
@@ -44,6 +47,8 @@ class Engine:
     requests: set[Asking] = field(default_factory=set)
     # Pieces of answers, of any request: it moves while the engine works.
     heard: int = 0
+    # By whose word it is the one it should be; none for plain http.
+    trust: ssl.SSLContext | None = None
     # ``host:port`` as it appears in messages, records and metrics.
     address: str = field(init=False)
     # The Host header of requests to it.
@@ -106,13 +111,25 @@ class EnginePool:
         return self._engines.values()
 
     def replica(self, config: schema.Replica, model: str) -> Replica:
-        """The replica that a configuration entry describes."""
+        """The replica that a configuration entry describes.
+
+        Raises:
+            ConfigError: its own authority cannot be read.
+        """
         parts = urlsplit(config.url)
         engine = Engine(parts.hostname or "", parts.port or 0, parts.scheme == "https")
         engine = self._engines.setdefault(engine.address, engine)
+        # Read anew with every configuration, so that a new authority needs no restart.
+        engine.trust = self._trust(config)
         return Replica(
             engine, config.served_name or model, model, config.weight, config.max_requests
         )
+
+    def _trust(self, config: schema.Replica) -> ssl.SSLContext | None:
+        """Raises ConfigError if its authority cannot be read."""
+        if config.ca_file is None:
+            return self._tls
+        return client_context(msgspec.structs.replace(self._settings, ca_file=config.ca_file))
 
     def is_healthy(self, engine: Engine) -> bool:
         """Whether requests may go there: behind its cool-down an engine gets one as a trial."""
@@ -170,7 +187,7 @@ class EnginePool:
         Raises:
             ConnectError: refused, unreachable, too slow, or not the engine it should be.
         """
-        if engine.tls and self._tls is None:
+        if engine.tls and engine.trust is None:
             raise ConnectError("no client certificate is configured")
         connection = EngineConnection(lambda gone: self._forget(engine, gone), self._outbox)
         try:
@@ -179,7 +196,7 @@ class EnginePool:
                     connection.protocol,
                     engine.host,
                     engine.port,
-                    ssl=self._tls if engine.tls else None,
+                    ssl=engine.trust if engine.tls else None,
                     server_hostname=engine.host if engine.tls else None,
                 )
         except TimeoutError as late:

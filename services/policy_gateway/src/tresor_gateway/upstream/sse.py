@@ -49,10 +49,12 @@ class EventFilter:
         return data
 
     def _event(self, event: bytes) -> bytes:
+        # A line too many between two events, or behind the last one, belongs to neither.
+        event = event.lstrip(b"\n")
+        if not event:
+            return b""
         if self.done:
             raise StreamFaultError("event after the end of the stream")
-        # A line too many between two events belongs to neither.
-        event = event.lstrip(b"\n")
         if not event.startswith(_DATA):
             return event + _END
         payload = event[len(_DATA) :].strip()
@@ -61,14 +63,12 @@ class EventFilter:
             return b""
         if payload.startswith((b'{"error"', b'{"object":"error"')):
             raise StreamFaultError("error event")
-        if b'"usage"' not in payload:
-            return event + _END
-        chunk = _decode(payload)
-        if chunk.usage is None:
-            return event + _END
-        self.tokens = Tokens.of(chunk.usage)
-        if not chunk.choices and not self._usage_wanted:
-            return b""
+        if b'"usage"' in payload:
+            chunk = _decode(payload)
+            if chunk.usage is not None:
+                self.tokens = Tokens.of(chunk.usage)
+                if not chunk.choices and not self._usage_wanted:
+                    return b""
         return event + _END
 
 

@@ -1,0 +1,100 @@
+"""Users ask all the time while the gateway reads its rules again and its workers are exchanged."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+from testinfra.host import Host
+
+from lab.traffic import Outcome, Traffic, outage
+
+MODEL = "smollm2-135m-instruct"
+UNIT = "tresor-gateway.service"
+BACK_SECONDS = 30.0
+# A stop waits for what has begun, 30 s at most, and the start follows it.
+RESTART_SECONDS = 45.0
+
+
+@pytest.fixture
+def traffic(
+    curl: Callable[..., object], token: Callable[[str], str], labctl: Callable[..., str]
+) -> Iterator[Traffic]:
+    """Users who ask all the time; ``curl`` has put the site's CA on their machine."""
+    config = labctl("ssh-config").strip().splitlines()[-1]
+    command = ["ssh", "-F", config, "company1", "sudo"]
+    with Traffic(command, "https://llm.site.example", token("alice"), MODEL) as running:
+        running.wait_for_good(8, since=time.monotonic(), seconds=60)
+        yield running
+
+
+def workers(gateway: Host) -> list[int]:
+    """Return the pids of the workers that are ready."""
+    return [int(pid) for pid in gateway.run("cat /run/tresor/gateway/workers.pid").stdout.split()]
+
+
+def main_pid(gateway: Host) -> int:
+    return int(gateway.check_output(f"systemctl show -P MainPID {UNIT}"))
+
+
+def failed(outcomes: list[Outcome], since: float) -> list[Outcome]:
+    return [o for o in outcomes if o.end >= since and not o.good]
+
+
+def test_reload_fails_no_request_and_cuts_no_stream(
+    traffic: Traffic, connect: Callable[[str], Host]
+) -> None:
+    gateway = connect("gateway1")
+    before = (main_pid(gateway), workers(gateway))
+    began = time.monotonic()
+    for _ in range(5):
+        gateway.run_expect([0], f"systemctl reload {UNIT}")
+        traffic.wait_for_good(4, since=time.monotonic(), seconds=60)
+    outcomes = traffic.stop()
+    assert failed(outcomes, began) == []
+    assert any(o.stream for o in outcomes if o.end >= began)
+    assert (main_pid(gateway), workers(gateway)) == before
+
+
+def test_workers_exchanged_one_by_one_fail_no_request_and_cut_no_stream(
+    traffic: Traffic, connect: Callable[[str], Host]
+) -> None:
+    gateway = connect("gateway1")
+    old, main = workers(gateway), main_pid(gateway)
+    assert len(old) >= 2, "with one worker there is nobody who answers meanwhile"
+    began = time.monotonic()
+    for pid in old:
+        gateway.run_expect([0], f"kill -TERM {pid}")
+        deadline = time.monotonic() + BACK_SECONDS + 30
+        # Its streams end first, then another one takes its place.
+        while pid in (now := workers(gateway)) or len(now) < len(old):
+            assert time.monotonic() < deadline, f"worker {pid} was not replaced: {now}"
+            time.sleep(0.5)
+        traffic.wait_for_good(4, since=time.monotonic(), seconds=60)
+    outcomes = traffic.stop()
+    assert failed(outcomes, began) == []
+    assert any(o.stream for o in outcomes if o.end >= began)
+    assert main_pid(gateway) == main
+    assert not set(workers(gateway)) & set(old)
+
+
+def test_restart_cuts_no_stream_and_every_refusal_says_so(
+    traffic: Traffic, connect: Callable[[str], Host]
+) -> None:
+    """What the role does when a watched file changes, on a site with one gateway."""
+    gateway = connect("gateway1")
+    main = main_pid(gateway)
+    at = time.monotonic()
+    gateway.run_expect([0], f"systemctl restart {UNIT}")
+    traffic.wait_for_good(8, since=time.monotonic(), seconds=60)
+    outcomes = traffic.stop()
+    found = outage(outcomes, at)
+    print(f"\nrestart: {found}")
+    assert main_pid(gateway) != main
+    assert found.recovery < RESTART_SECONDS
+    # Who was being answered is answered to the end; who comes meanwhile hears a status, at once.
+    assert [o for o in outcomes if o.start < at <= o.end and o.status == 200 and not o.good] == []
+    for outcome in failed(outcomes, at):
+        assert outcome.status in {502, 503}, outcome
+        assert not outcome.problem, outcome
