@@ -34,7 +34,7 @@ mount -t proc proc "$1/proc"
 mount --rbind /dev "$1/dev"
 root=$1
 shift
-exec chroot "$root" "$@"
+exec chroot "$root" "$@" 2>&1
 """
 
 
@@ -183,12 +183,13 @@ def _version(root: Path, kernel: str) -> str:
 def refusal(root: Path, want: Wanted, found: str, problem: str) -> str:
     """Say why a pair is refused, with the compiler's first errors or what the step before said."""
     seen = f"its module is {found}" if found else "it has no module"
-    told = list(_errors(root)) or problem.splitlines()[-_SHOWN:]
+    told = list(_errors(root))
+    said = f"driver {want.driver} does not build for kernel {want.kernel}: {seen}"
+    if not told and problem:
+        said = f"the packages of driver {want.driver} and kernel {want.kernel} do not go together"
+        told = [line.strip() for line in problem.splitlines()[-_SHOWN:]]
     listing = "".join(f"\n  {line}" for line in told[:_SHOWN])
-    return (
-        f"driver {want.driver} does not build for kernel {want.kernel}: {seen}. Take another pair; "
-        f"no host may get this one{listing}"
-    )
+    return f"{said}. Take another pair; no host may get this one{listing}"
 
 
 def _errors(root: Path) -> Iterator[str]:

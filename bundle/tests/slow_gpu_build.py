@@ -33,6 +33,8 @@ def build(kernel: str) -> gpu_build.Built:
     lines = gpu_build.machine_lines("debian-12")
     packages = {
         "nvidia-open-kernel-dkms": f"{DRIVER}-1",
+        "nvidia-open-kernel-support": f"{DRIVER}-1",
+        "nvidia-alternative": f"{DRIVER}-1",
         "firmware-nvidia-gsp": f"{DRIVER}-1",
         f"linux-headers-{kernel}": version(f"linux-headers-{kernel}"),
     }

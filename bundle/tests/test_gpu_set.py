@@ -82,4 +82,6 @@ def test_refusal_shows_what_the_compiler_said(tmp_path: Path) -> None:
     text = gpu_build.refusal(tmp_path, want, "", "apt failed")
     assert "does not build for kernel 6.1.0-56-amd64: it has no module" in text
     assert text.splitlines()[1:] == ["  nv-pci.c:223: error: too few arguments to function"]
-    assert "apt failed" in gpu_build.refusal(tmp_path / "none", want, "", "apt failed")
+    text = gpu_build.refusal(tmp_path / "none", want, "", "apt failed")
+    assert "do not go together" in text
+    assert "apt failed" in text

@@ -212,6 +212,19 @@ async def test_openai_client_works_unchanged(site: Site, engines: list[Engine]) 
             await client.models.list()
 
 
+# What systemd does with descriptors it kept: they begin with the third, and are for one process.
+_AS_SYSTEMD = """
+import json, os, sys
+for place, descriptor in enumerate(json.loads(os.environ["TEST_DESCRIPTORS"]), 100):
+    os.dup2(descriptor, place, inheritable=False)
+    os.close(descriptor)
+for offset in range(int(os.environ["LISTEN_FDS"])):
+    os.dup2(100 + offset, 3 + offset)
+os.environ["LISTEN_PID"] = str(os.getpid())
+os.execv(sys.argv[1], sys.argv[1:])
+"""
+
+
 class Service:
     """The program itself with two workers on Unix sockets."""
 
@@ -224,7 +237,8 @@ class Service:
         self._notify.setblocking(False)
         self._notify.bind(str(folder / "notify"))
 
-    async def launch(self) -> None:
+    async def launch(self, kept: dict[str, int] | None = None) -> None:
+        """Start the program; ``kept`` are descriptors by name that systemd would pass to it."""
         env = {
             **os.environ,
             "NOTIFY_SOCKET": str(self.folder / "notify"),
@@ -232,12 +246,28 @@ class Service:
         }
         source = Path(sys.modules["tresor_gateway"].__file__ or "").parent.parent
         env["PYTHONPATH"] = str(source)
-        self.process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "tresor_gateway", "--config", str(self.config), env=env
-        )
+        command = [sys.executable, "-m", "tresor_gateway", "--config", str(self.config)]
+        kept = kept or {}
+        if kept:
+            env |= {"LISTEN_FDS": str(len(kept)), "LISTEN_FDNAMES": ":".join(kept)}
+            command = [sys.executable, "-c", _AS_SYSTEMD, *command]
+        descriptors = list(kept.values())
+        env["TEST_DESCRIPTORS"] = json.dumps(descriptors)
+        self.process = await asyncio.create_subprocess_exec(*command, env=env, pass_fds=descriptors)
 
-    async def start(self) -> None:
-        await self.launch()
+    async def kept(self) -> dict[str, int]:
+        """Descriptors by name that the service has handed to systemd to keep."""
+        found: dict[str, int] = {}
+        while True:
+            try:
+                said, descriptors, _, _ = socket.recv_fds(self._notify, 1000, 4)
+            except BlockingIOError:
+                return found
+            if said.startswith(b"FDSTORE=1\nFDNAME="):
+                found[said.decode().partition("FDNAME=")[2]] = descriptors[0]
+
+    async def start(self, kept: dict[str, int] | None = None) -> None:
+        await self.launch(kept)
         loop = asyncio.get_running_loop()
         async with asyncio.timeout(30):
             assert await loop.sock_recv(self._notify, 100) == b"READY=1"
@@ -406,3 +436,62 @@ async def test_chat_path_is_guarded_in_the_real_service(service: Service, issuer
     status, _, body = await service.ask(CHAT_PATH, issuer.token(), body=QUESTION)
     assert status == 503
     assert json.loads(body)["error"]["code"] == "upstream_unavailable"
+
+
+async def test_who_comes_during_a_restart_waits_and_is_served(
+    service: Service, issuer: Issuer
+) -> None:
+    waiting = [Client(*await _connection(service, 0))]
+    stopping = asyncio.ensure_future(service.stop())
+    while not stopping.done():
+        await asyncio.sleep(0.05)
+        waiting.append(Client(*await _connection(service, len(waiting) % 2)))
+        waiting[-1].request("GET", "/v1/models", issuer.token())
+    assert await stopping == 0
+    kept = await service.kept()
+    assert sorted(kept) == ["worker-0", "worker-1"]
+    # Nobody serves now; who comes is not refused.
+    waiting.append(Client(*await _connection(service, 1)))
+    waiting[-1].request("GET", "/v1/models", issuer.token())
+    await service.start(kept)
+    for descriptor in kept.values():
+        os.close(descriptor)
+    async with asyncio.timeout(30):
+        assert [(await client.response()).status for client in waiting[1:]] == [200] * (
+            len(waiting) - 1
+        )
+    for client in waiting:
+        await client.close()
+    assert (await service.ask("/v1/models", issuer.token(), worker=0))[0] == 200
+
+
+async def test_socket_of_a_worker_that_died_refuses_after_a_restart(service: Service) -> None:
+    await service.stop()
+    kept = await service.kept()
+    await service.start(kept)
+    for descriptor in kept.values():
+        os.close(descriptor)
+    os.kill(service.pids[0], signal.SIGKILL)
+    # Neither the supervisor nor systemd holds it any more: NGINX goes to the other worker at once.
+    with pytest.raises(ConnectionRefusedError):
+        while True:
+            _, writer = await _connection(service, 0)
+            writer.close()
+            await asyncio.sleep(0.001)
+
+
+async def test_descriptors_that_are_none_of_ours_are_closed(
+    service: Service, issuer: Issuer
+) -> None:
+    await service.stop()
+    for descriptor in (await service.kept()).values():
+        os.close(descriptor)
+    with socket.socket() as strange:
+        await service.start({"worker-0": strange.fileno(), "other": os.dup(strange.fileno())})
+    assert (await service.ask("/v1/models", issuer.token(), worker=0))[0] == 200
+
+
+async def _connection(
+    service: Service, worker: int
+) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    return await asyncio.open_unix_connection(str(service.folder / f"worker-{worker}.sock"))

@@ -32,6 +32,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--worker", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--portal", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--channel", type=int, help=argparse.SUPPRESS)
+    parser.add_argument("--listener", type=int, help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s", stream=sys.stderr)
     # Everything this service creates is for itself and its group.
@@ -43,7 +44,8 @@ def main(arguments: list[str] | None = None) -> int:
             return 0
         raise_limit(config)
         if options.worker is not None and options.channel is not None:
-            uvloop.run(child.run(config, options.config, options.worker, options.channel))
+            descriptors = (options.channel, options.listener)
+            uvloop.run(child.run(config, options.config, options.worker, *descriptors))
             return 0
         if options.portal and options.channel is not None:
             uvloop.run(portal.run(config, options.config, options.channel))

@@ -14,10 +14,13 @@ from tresor_gateway.process.reload import reload
 from tresor_gateway.process.worker import Worker
 
 
-async def run(config: schema.Config, path: Path, number: int, descriptor: int) -> None:
+async def run(
+    config: schema.Config, path: Path, number: int, descriptor: int, listener: int | None = None
+) -> None:
     """Serve as worker ``number``, which reads ``path`` again when it is told to.
 
-    ``descriptor`` is our end of the supervisor's channel.
+    ``descriptor`` is our end of the supervisor's channel, ``listener`` a socket on which clients
+    wait already.
 
     Raises:
         GatewayError: it cannot start.
@@ -29,15 +32,12 @@ async def run(config: schema.Config, path: Path, number: int, descriptor: int) -
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     channel = await Channel.open(socket.socket(fileno=descriptor))
     try:
-        await _serve(config, path, number, channel, stop)
+        await _serve(Worker(config, number, listener), path, channel, stop)
     finally:
         await channel.close()
 
 
-async def _serve(
-    config: schema.Config, path: Path, number: int, channel: Channel, stop: asyncio.Event
-) -> None:
-    worker = Worker(config, number)
+async def _serve(worker: Worker, path: Path, channel: Channel, stop: asyncio.Event) -> None:
     await worker.start()
     memory.settle()
     channel.send({"event": "ready", "address": worker.address})
@@ -45,7 +45,7 @@ async def _serve(
     async def listen() -> None:
         while (message := await channel.receive()) is not None:
             if message.get("ask") == "metrics":
-                families = worker.metrics.registry.collect(str(number))
+                families = worker.metrics.registry.collect(str(worker.number))
                 channel.send({"event": "metrics", "families": families})
             elif message.get("ask") == "reload":
                 reload(worker, path)

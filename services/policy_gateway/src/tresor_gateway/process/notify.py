@@ -6,8 +6,8 @@ import os
 import socket
 
 
-def notify(state: str) -> None:
-    """Send ``state`` (for example ``READY=1``) when systemd asked for it."""
+def notify(state: str, *descriptors: int) -> None:
+    """Send ``state`` (for example ``READY=1``) when systemd asked for it, with descriptors."""
     address = os.environ.get("NOTIFY_SOCKET")
     if not address:
         return
@@ -16,7 +16,7 @@ def notify(state: str) -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sender:
         try:
             sender.connect(target)
-            sender.sendall(state.encode())
+            socket.send_fds(sender, [state.encode()], list(descriptors))
         except OSError:
             # systemd notices by itself when READY does not arrive.
             return

@@ -15,6 +15,7 @@ from tresor_gateway import config as configuration
 from tresor_gateway import config_schema as schema
 from tresor_gateway.errors import ConfigError
 from tresor_gateway.metrics.registry import render
+from tresor_gateway.process import handover
 from tresor_gateway.process.admin import AdminServer
 from tresor_gateway.process.channel import Channel
 from tresor_gateway.process.notify import notify
@@ -25,6 +26,7 @@ _PAUSE_MAX: Final = 5.0
 _STABLE_SECONDS: Final = 30.0
 _METRICS_SECONDS: Final = 5.0
 _KILL_SECONDS: Final = 10.0
+_ACCEPT_SECONDS: Final = 0.2
 
 
 class Child:
@@ -35,6 +37,8 @@ class Child:
         self.arguments = arguments
         # Whether its pid is a worker's.
         self.serves = serves
+        # A socket on which clients wait; its first process takes it.
+        self.listener: int | None = None
         self.process: asyncio.subprocess.Process | None = None
         self.channel: Channel | None = None
         self.ready = False
@@ -70,9 +74,11 @@ class Supervisor:
         loop.add_signal_handler(signal.SIGHUP, self._reload)
         admin = AdminServer(self._metrics, self._healthy)
         await admin.start(self._config.admin)
+        self._inherit()
         keepers = [loop.create_task(self._keep(child)) for child in self._children]
         await self._stop.wait()
         notify("STOPPING=1")
+        await self._keep_sockets()
         for child in self._children:
             if child.process is not None and child.process.returncode is None:
                 child.process.terminate()
@@ -88,6 +94,36 @@ class Supervisor:
         if self._config.pid_file is not None:
             Path(self._config.pid_file).unlink(missing_ok=True)
         return self._failed_start or 0
+
+    @property
+    def _workers(self) -> range:
+        return range(self._config.workers)
+
+    def _inherit(self) -> None:
+        """Give the workers the sockets that were kept while the service restarted."""
+        folder = self._config.listen.sockets
+        for name, descriptor in handover.inherited(os.environ).items():
+            found = [n for n in self._workers if handover.name_of(n) == name]
+            if found and folder is not None:
+                path = Path(folder) / f"worker-{found[0]}.sock"
+                if handover.usable(descriptor, path):
+                    self._children[found[0]].listener = descriptor
+                    log.info("worker %d goes on with the socket that was kept", found[0])
+                    continue
+            os.close(descriptor)
+
+    async def _keep_sockets(self) -> None:
+        """Have those who come while we restart wait, instead of being refused."""
+        folder = self._config.listen.sockets
+        if folder is None or not self._announced or self._failed_start is not None:
+            return
+        try:
+            handover.keep(Path(folder), self._workers)
+        except ConfigError as error:
+            log.warning("sockets cannot be kept: %s", error)
+            return
+        # Who came to the old sockets before is accepted by the old workers.
+        await asyncio.sleep(_ACCEPT_SECONDS)
 
     def _reload(self) -> None:
         """Have the workers read the configuration again, if it is one."""
@@ -131,6 +167,12 @@ class Supervisor:
 
     async def _life(self, child: Child) -> int:
         ours, theirs = socket.socketpair()
+        passed = [theirs.fileno()]
+        listener, child.listener = child.listener, None
+        more: list[str] = []
+        if listener is not None:
+            passed.append(listener)
+            more = ["--listener", str(listener)]
         process = await asyncio.create_subprocess_exec(
             sys.executable,
             # Never import from the working directory; as isolated as we are ourselves.
@@ -142,9 +184,12 @@ class Supervisor:
             *child.arguments,
             "--channel",
             str(theirs.fileno()),
-            pass_fds=(theirs.fileno(),),
+            *more,
+            pass_fds=passed,
         )
         theirs.close()
+        if listener is not None:
+            os.close(listener)
         child.process = process
         child.channel = await Channel.open(ours)
         if self._stop.is_set():
@@ -179,6 +224,7 @@ class Supervisor:
         if not self._announced and self._healthy():
             self._announced = True
             notify("READY=1")
+            handover.release(self._workers)
             log.info("%d workers are ready", self._config.workers)
 
     def _healthy(self) -> bool:

@@ -41,8 +41,10 @@ _ABORT_SECONDS: Final = 2.0
 class Worker:
     """One process's worth of gateway. Create it inside a running event loop."""
 
-    def __init__(self, config: schema.Config, number: int) -> None:
+    def __init__(self, config: schema.Config, number: int, listener: int | None = None) -> None:
         """Read secrets and certificates and put the parts together.
+
+        ``listener`` is a socket on which clients wait already.
 
         Raises:
             ConfigError: a file that the configuration names cannot be used.
@@ -99,6 +101,7 @@ class Worker:
         )
         self._listener: asyncio.Server | None = None
         self._path: Path | None = None
+        self._given = listener
         self._background: list[asyncio.Task[None]] = []
         self.metrics.watch_server(self._server)
         self.metrics.watch_keys(self._store)
@@ -237,6 +240,8 @@ class Worker:
         listen = self._config.listen
         if listen.sockets is not None:
             self._path = Path(listen.sockets) / f"worker-{self.number}.sock"
+            if self._given is not None:
+                return socket.socket(fileno=self._given)
             return unix_listener(self._path)
         return tcp_listener(listen.tcp or "", shared=self._config.workers > 1)
 
