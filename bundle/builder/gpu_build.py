@@ -131,8 +131,8 @@ def build(want: Wanted, lines: Sequence[str], apt_options: Sequence[str] = ()) -
         found = _version(root, want.kernel)
         if found != want.driver:
             raise PolicyError(refusal(root, want, found, problem))
-        modules = (root / "lib/modules" / want.kernel).rglob("nvidia*.ko*")
-        return Built(tuple(sorted(path.name for path in modules)), time.monotonic() - began)
+        names = sorted(path.name for path in _modules(root, want.kernel))
+        return Built(tuple(names), time.monotonic() - began)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -171,13 +171,21 @@ def _inside(root: Path, *command: str, what: str) -> str:
     )
 
 
+def _modules(root: Path, kernel: str) -> list[Path]:
+    """The kernel's modules, by file: distributions give the driver's names of their own."""
+    return sorted((root / "lib/modules" / kernel).rglob("nvidia*.ko*"))
+
+
 def _version(root: Path, kernel: str) -> str:
-    """Return the version of the kernel's module, empty without one."""
-    try:
-        said = _inside(root, "modinfo", "-k", kernel, "-F", "version", "nvidia", what="ask modinfo")
-    except CommandError:
-        return ""
-    return said.strip()
+    """Return the version that all of the kernel's modules have, empty without any."""
+    found = set()
+    for path in _modules(root, kernel):
+        inside = f"/{path.relative_to(root)}"
+        try:
+            found.add(_inside(root, "modinfo", "-F", "version", inside, what="ask modinfo").strip())
+        except CommandError:
+            return ""
+    return ", ".join(sorted(found))
 
 
 def refusal(root: Path, want: Wanted, found: str, problem: str) -> str:
