@@ -181,8 +181,8 @@ def _kill(path: Path, seconds: float = 15) -> None:
         time.sleep(0.05)
 
 
-def _remove(path: Path, seconds: float = 5) -> None:
-    """Remove a group with all groups below it; a process that just ended may hold it briefly."""
+def _remove(path: Path, seconds: float = 30) -> None:
+    """Remove a group with all groups below it; what just ended gives its gigabytes back first."""
     deadline = time.monotonic() + seconds
     while path.is_dir():
         for directory, _, _ in os.walk(path, topdown=False):

@@ -23,8 +23,9 @@ LOCK_HELD = 5
 def labctl(*arguments: str) -> str:
     """Return what the lab tool prints."""
     done = subprocess.run(
-        [str(LABCTL), *arguments], capture_output=True, text=True, check=True, cwd=REPOSITORY
+        [str(LABCTL), *arguments], capture_output=True, text=True, check=False, cwd=REPOSITORY
     )
+    assert done.returncode == 0, f"labctl {' '.join(arguments)}: {done.stderr}"
     return done.stdout
 
 

@@ -23,7 +23,7 @@ HARMED = "gpu1"
 UNIT = f"tresor-vllm@chat-{HARMED}.service"
 RECOVERY_SECONDS = 10.0
 HANG_SECONDS = 30.0
-BACK_SECONDS = 420.0
+BACK_SECONDS = 240.0
 LOOK_SECONDS = 1.0
 """How much later than it happened this machine sees a line of the gateway's log."""
 
@@ -127,7 +127,7 @@ def judged(outcomes: list[Outcome], at: float, title: str) -> Outage:
 
 
 def wait_for_engine(host: Host, gateway: Host, since: str) -> None:
-    """Wait until the harmed engine serves users again."""
+    """Wait until the harmed engine serves again; users who keep two cores busy would delay it."""
     pattern = rf"engine {HARMED}\.site\.example:8100: answers again"
     wait_until(lambda: gateway_said(gateway, pattern, since), BACK_SECONDS, "engine is back")
     assert host.run(f"systemctl is-active {UNIT}").stdout.strip() == "active"
@@ -142,8 +142,8 @@ def test_killed_engine(
     at = time.monotonic()
     host.check_output(f"kill -9 {pid}")
     traffic.wait_for_good(4, since=at + RECOVERY_SECONDS, seconds=30)
-    wait_for_engine(host, gateway, since)
     found = judged(traffic.stop(), at, "kill -9")
+    wait_for_engine(host, gateway, since)
     assert found.recovery <= RECOVERY_SECONDS
     # Only what the engine was answering at that moment can be lost.
     lost = [o for o in traffic.outcomes if o.start > at + 1 and not o.good]
@@ -170,8 +170,8 @@ def test_hanging_engine_that_calls_itself_healthy(
         time.sleep(HANG_SECONDS)
     finally:
         host.check_output(f"kill -CONT {pid}")
-    wait_for_engine(host, gateway, since)
     found = judged(traffic.stop(), at, "hang")
+    wait_for_engine(host, gateway, since)
     assert found.failed == 0, "waiting requests go to the other engine before their first byte"
     late = [
         o for o in traffic.outcomes if o.start > detected + 1 and o.end - o.start > HANG_SECONDS
@@ -191,12 +191,16 @@ def test_engine_without_memory(
     at = time.monotonic()
     # The lab's hosts enforce no limit of their control group; an address space that may not grow
     # refuses the next allocation just the same.
-    host.check_output(f"prlimit --pid {pid} --as=1")
+    # Only its own user may lower it: root in a container is not the machine's.
+    user, group = host.check_output(f"stat -c '%u %g' /proc/{pid}").split()
+    host.check_output(
+        f"setpriv --reuid {user} --regid {group} --clear-groups prlimit --pid {pid} --as=1"
+    )
     noticed = wait_for_notice(gateway, since, 120)
     wait_until(lambda: main_pid(host) not in {0, before}, 120, "unit is started again")
     traffic.wait_for_good(4, since=time.monotonic(), seconds=60)
-    wait_for_engine(host, gateway, since)
     found = judged(traffic.stop(), at, "no memory")
+    wait_for_engine(host, gateway, since)
     assert found.recovery < BACK_SECONDS
     declared.keep("no memory", traffic.outcomes, recovery=found.recovery, noticed=noticed)
 
@@ -216,7 +220,7 @@ def test_lost_host(
         traffic.wait_for_good(8, since=at + RECOVERY_SECONDS, seconds=60)
     finally:
         labctl("up", HARMED)
-    wait_for_engine(connect(HARMED), gateway, since)
     found = judged(traffic.stop(), at, "host lost")
+    wait_for_engine(connect(HARMED), gateway, since)
     assert found.recovery <= RECOVERY_SECONDS
     declared.keep("host lost", traffic.outcomes, recovery=found.recovery, noticed=noticed)
