@@ -20,6 +20,8 @@ from services.policy_gateway.tests.support import (
     stream_head,
     stream_two,
 )
+from tresor_gateway import config_schema as schema
+from tresor_gateway.upstream.pool import EnginePool
 
 pytestmark = pytest.mark.asyncio
 
@@ -164,3 +166,17 @@ async def test_engine_that_closes_after_each_answer_is_fine(
     engines[0].script = engines[1].script = script
     for _ in range(4):
         assert (await site.ask(body=QUESTION)).status == 200
+
+
+async def test_engine_whose_pause_ends_while_it_is_looked_at_is_still_asked() -> None:
+    """Between two questions who is healthy it would be neither healthy nor doubtful."""
+    loop = asyncio.get_running_loop()
+    pool = EnginePool(loop, schema.Upstream(), None)
+    replica = pool.replica(schema.Replica(url="http://127.0.0.1:9"), "m")
+    pool.failed(replica.engine, "test")
+    usable = pool.usable([replica])
+    assert usable == []
+    replica.engine.down_until = 0.0
+    assert pool.is_healthy(replica.engine)
+    assert pool.doubtful([replica], usable) == [replica]
+    assert pool.doubtful([replica], [replica]) == []

@@ -375,8 +375,9 @@ class Gateway:
         order: list[Replica] = []
         for m in models:
             order += pool.usable(m.replicas, affinity)
+        usable = list(order)
         for m in models:
-            order += pool.doubtful(m.replicas)
+            order += pool.doubtful(m.replicas, usable)
         return order
 
     def queue_full(self, model: Model) -> ApiError:

@@ -94,7 +94,7 @@ class Classifier:
         self._running += 1
         asked.begin(self._forward(asked))
         replicas = self._pool.usable(self.model.replicas, None)
-        replicas = [*replicas, *self._pool.doubtful(self.model.replicas)]
+        replicas = [*replicas, *self._pool.doubtful(self.model.replicas, replicas)]
         asked.start(replicas)
 
     def _forward(self, asked: Asked) -> Forward:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import ssl
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 from urllib.parse import urlsplit
@@ -164,9 +164,13 @@ class EnginePool:
             found.insert(0, home)
         return found
 
-    def doubtful(self, replicas: Iterable[Replica]) -> list[Replica]:
-        """Replicas in their cool-down, the next to leave it first: a last resort."""
-        found = [r for r in replicas if not r.full and not self.is_healthy(r.engine)]
+    def doubtful(self, replicas: Iterable[Replica], usable: Sequence[Replica]) -> list[Replica]:
+        """Replicas in their cool-down, the next to leave it first: a last resort.
+
+        They are those with room that are not among the usable ones. Asking again who is healthy
+        would lose one whose cool-down has ended since.
+        """
+        found = [r for r in replicas if not r.full and not any(r is other for other in usable)]
         if len(found) > 1:
             found.sort(key=lambda replica: replica.engine.down_until)
         return found
