@@ -82,7 +82,7 @@ class Dispatch:
         Raises:
             ApiError: the queue is full.
         """
-        found = self._gateway.replicas(self._model, self._endpoint, self._identity, self._affinity)
+        found = self._free()
         if not found:
             raise self._gateway.queue_full(self._model)
         return found
@@ -129,5 +129,7 @@ class Dispatch:
         # What was put back for the client must not reach the engine.
         masked = self._guard.incoming([Part(answer, False), Part(problem, False)])
         with_complaint(parsed, *(masked or (answer, problem)))
-        order = self._gateway.replicas(self._model, self._endpoint, self._identity, self._affinity)
-        self.start(order)
+        self.start(self._free())
+
+    def _free(self) -> list[Replica]:
+        return self._gateway.replicas(self._model, self._endpoint, self._identity, self._affinity)
