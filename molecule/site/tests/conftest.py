@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +13,12 @@ import pytest
 import testinfra
 from testinfra.host import Host
 
+from lab.traffic import Traffic
+
 REPOSITORY = Path(__file__).resolve().parents[3]
 LABCTL = REPOSITORY / "molecule" / "lab" / "labctl"
 URL = "https://llm.site.example"
+CHAT_MODEL = "smollm2-135m-instruct"
 LOCK_HELD = 5
 """Exit status of the operator's command while another run holds the lock."""
 
@@ -103,3 +106,15 @@ def curl(connect: Callable[[str], Host]) -> Callable[..., tuple[int, Any]]:
             return int(status), text
 
     return call
+
+
+@pytest.fixture
+def traffic(
+    curl: Callable[..., object], token: Callable[[str], str], labctl: Callable[..., str]
+) -> Iterator[Traffic]:
+    """Users who ask all the time; ``curl`` has put the site's CA on their machine."""
+    config = labctl("ssh-config").strip().splitlines()[-1]
+    command = ["ssh", "-F", config, "company1", "sudo"]
+    with Traffic(command, URL, token("alice"), CHAT_MODEL) as running:
+        running.wait_for_good(8, since=time.monotonic(), seconds=60)
+        yield running

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import pytest
@@ -60,18 +60,6 @@ def declared(connect: Callable[[str], Host]) -> Declared:
     (found,) = [model.get("recovery") for model in models if model["name"] == MODEL]
     assert found is not None, f"models.yml declares no recovery for {MODEL}: nothing to keep"
     return Declared(**found)
-
-
-@pytest.fixture
-def traffic(
-    curl: Callable[..., object], token: Callable[[str], str], labctl: Callable[..., str]
-) -> Iterator[Traffic]:
-    """Users who ask all the time; ``curl`` has put the site's CA on their machine."""
-    config = labctl("ssh-config").strip().splitlines()[-1]
-    command = ["ssh", "-F", config, "company1", "sudo"]
-    with Traffic(command, "https://llm.site.example", token("alice"), MODEL) as running:
-        running.wait_for_good(8, since=time.monotonic(), seconds=60)
-        yield running
 
 
 def main_pid(host: Host) -> int:

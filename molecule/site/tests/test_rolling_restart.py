@@ -3,28 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
-import pytest
 from testinfra.host import Host
 
 from lab.traffic import Outcome, Traffic, outage
 
-MODEL = "smollm2-135m-instruct"
 UNIT = "tresor-gateway.service"
 BACK_SECONDS = 30.0
-
-
-@pytest.fixture
-def traffic(
-    curl: Callable[..., object], token: Callable[[str], str], labctl: Callable[..., str]
-) -> Iterator[Traffic]:
-    """Users who ask all the time; ``curl`` has put the site's CA on their machine."""
-    config = labctl("ssh-config").strip().splitlines()[-1]
-    command = ["ssh", "-F", config, "company1", "sudo"]
-    with Traffic(command, "https://llm.site.example", token("alice"), MODEL) as running:
-        running.wait_for_good(8, since=time.monotonic(), seconds=60)
-        yield running
 
 
 def workers(gateway: Host) -> list[int]:
