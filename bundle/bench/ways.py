@@ -58,7 +58,7 @@ def raw_copy(fixture: Fixture, target: Path) -> float:
             )  # fmt: skip
         if running.pop(0).wait() != 0:
             raise OSError("dd failed")
-    return _ended(started, target)
+    return _removed(_ended(started, target), target)
 
 
 def sha256_then_cp(fixture: Fixture, target: Path) -> float:
@@ -69,11 +69,11 @@ def sha256_then_cp(fixture: Fixture, target: Path) -> float:
     started = time.monotonic()
     subprocess.run(["sha256sum", "--quiet", "-c", str(listing)], check=True)
     subprocess.run(["cp", "-r", str(fixture.folder / "blobs"), str(target)], check=True)
-    return _ended(started, target)
+    return _removed(_ended(started, target), target)
 
 
 def plain_cp(fixture: Fixture, target: Path) -> float:
-    """Copy with cp and wait for the disk; nothing is checked."""
+    """Copy with cp and wait for the disk; nothing is checked. The copy stays."""
     cold(fixture.blobs)
     started = time.monotonic()
     subprocess.run(["cp", "-r", str(fixture.folder / "blobs"), str(target)], check=True)
@@ -173,7 +173,10 @@ def _disk(folder: Path) -> int:
 
 def _ended(started: float, target: Path) -> float:
     sync_file_system(target)
-    seconds = time.monotonic() - started
+    return time.monotonic() - started
+
+
+def _removed(seconds: float, target: Path) -> float:
     shutil.rmtree(target)
     return seconds
 
