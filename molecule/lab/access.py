@@ -7,12 +7,15 @@ the loopback interface through) cannot lock the tests out.
 
 from __future__ import annotations
 
+import subprocess
 from pathlib import Path
 
 from lab.hostfiles import ADMIN
 from lab.settings import HostPaths, Settings
 from lab.shell import write_atomic
 from lab.topology import HOSTS, Host
+
+_SHARED_SECONDS = 30
 
 
 def public_keys(paths: HostPaths) -> list[str]:
@@ -46,6 +49,7 @@ def client_config(settings: Settings) -> str:
             f"  HostName {host.ipv4}\n"
             f"  HostKeyAlias {host.name}\n"
             f"  ProxyCommand nsenter --net={netns} nc -q1 %h %p\n"
+            f"  ControlPath {_shared(settings.host(host))}\n"
         )
     blocks.append(
         "Host *\n"
@@ -57,6 +61,9 @@ def client_config(settings: Settings) -> str:
         "  StrictHostKeyChecking yes\n"
         "  UpdateHostKeys no\n"
         "  PasswordAuthentication no\n"
+        # Tests ask hosts a thousand times; most of a short command is signing in.
+        "  ControlMaster auto\n"
+        f"  ControlPersist {_SHARED_SECONDS}\n"
     )
     return "\n".join(blocks)
 
@@ -71,3 +78,20 @@ def write(settings: Settings) -> Path:
     config = directory / "config"
     write_atomic(config, client_config(settings))
     return config
+
+
+def _shared(paths: HostPaths) -> Path:
+    """Return the socket by which ssh clients share one connection to a host."""
+    return paths.settings.state / "ssh" / f"{paths.host.name}.mux"
+
+
+def disconnect(paths: HostPaths) -> None:
+    """End the shared connection to a host that goes away: it would outlive the host unnoticed."""
+    socket = _shared(paths)
+    if socket.exists():
+        subprocess.run(
+            ["ssh", "-F", "none", "-S", str(socket), "-O", "exit", paths.host.name],
+            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+            check=False,
+        )  # fmt: skip
+        socket.unlink(missing_ok=True)

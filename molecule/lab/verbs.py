@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from lab import basetree, cgroup, creation, machine, network, requirements
+from lab import access, basetree, cgroup, creation, machine, network, requirements
 from lab.errors import LabError, PreflightError, lab_error
 from lab.host import LabHost
 from lab.settings import RUN_ROOT, STATE_ROOT, Settings, name_problem
@@ -164,11 +164,13 @@ class Lab:
         host = self.host(name)
         host.leader()
         with self.changing():
+            access.disconnect(host.paths)
             host.stop(0)
         say(f"{name} has lost its power")
 
     def _stop(self, hosts: Sequence[LabHost]) -> None:
         for host in hosts:
+            access.disconnect(host.paths)
             host.request_stop()
         with ThreadPoolExecutor(max_workers=len(hosts)) as pool:
             list(pool.map(lambda host: host.stop(STOP_SECONDS), hosts))
@@ -207,6 +209,7 @@ class Lab:
         state = host.state()
         boot = 0 if state is None else state.boot
         begun = time.monotonic()
+        access.disconnect(host.paths)
         host.run(["systemctl", "--no-block", "reboot"])
         host.wait_ready(BOOT_SECONDS, after_boot=boot)
         return time.monotonic() - begun

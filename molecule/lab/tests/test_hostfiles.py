@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import socket
 from pathlib import Path
 
 import pytest
 
-from lab.access import client_config, known_hosts_line
+from lab.access import client_config, disconnect, known_hosts_line
 from lab.errors import LabError
 from lab.hostfiles import common, full_hosts_file, local_hosts_file
 from lab.seed import Account, Directory, Entry, File, Link, accounts, apply
@@ -102,6 +103,25 @@ def test_ssh_is_strict_and_needs_no_address_on_the_networks() -> None:
     assert "accept-new" not in text
     assert "nsenter --net=/run/netns/demo-gpu1 nc -q1 %h %p" in text
     assert text.count("ProxyCommand") == len(HOSTS)
+
+
+def test_connections_are_shared_at_paths_that_a_socket_can_have() -> None:
+    text = client_config(Settings(name="x" * 30))
+    paths = [line.split()[1] for line in text.splitlines() if "ControlPath" in line]
+    assert len(paths) == len(set(paths)) == len(HOSTS)
+    # sun_path has 108 bytes; a client adds 17 while it opens its end.
+    assert max(map(len, paths)) + 17 < 108
+
+
+def test_shared_connection_of_a_host_that_died_is_forgotten(tmp_path: Path) -> None:
+    paths = Settings(name="demo", state_root=tmp_path).host(COMPANY1)
+    disconnect(paths)
+    left = tmp_path / "demo" / "ssh" / "company1.mux"
+    left.parent.mkdir(parents=True)
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(left))
+    disconnect(paths)
+    assert not left.exists()
 
 
 def test_bastion_is_known_under_all_its_names() -> None:

@@ -66,11 +66,12 @@ def share(
     company, gateway = connect("company1"), connect("gateway1")
 
     def ask() -> Counter[str]:
-        company.check_output("rm -rf /tmp/weights && mkdir /tmp/weights")
+        lines = ["rm -rf /tmp/weights && mkdir /tmp/weights"]
         for number in range(CONVERSATIONS):
             messages = [{"role": "user", "content": f"Conversation {number}: say hello."}]
             body = json.dumps({"model": MODEL, "messages": messages, "max_tokens": 1})
-            company.check_output(f"printf %s '{body}' > /tmp/weights/{number}.json")
+            lines.append(f"printf %s '{body}' > /tmp/weights/{number}.json")
+        company.check_output("\n".join(lines))
         call = (
             "curl -sS --max-time 90 --cacert /tmp/site-ca.crt -o /dev/null"
             f" -H 'Authorization: Bearer {token('alice')}' -H 'Content-Type: application/json'"
@@ -78,9 +79,9 @@ def share(
         )
         # One at a time, so that nobody's home is too busy and another replica helps out.
         command = f"for n in $(seq 0 {CONVERSATIONS - 1}); do {call}; done"
-        lines = [line.split() for line in company.check_output(command).splitlines()]
-        assert [status for status, _ in lines] == ["200"] * CONVERSATIONS
-        asked = {request_id for _, request_id in lines}
+        answers = [line.split() for line in company.check_output(command).splitlines()]
+        assert [status for status, _ in answers] == ["200"] * CONVERSATIONS
+        asked = {request_id for _, request_id in answers}
         assert len(asked) == CONVERSATIONS
         found: Counter[str] = Counter()
         for line in gateway.check_output(
