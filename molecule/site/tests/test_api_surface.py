@@ -62,10 +62,10 @@ def test_stream_ends_with_its_mark(curl: Curl, token: Token) -> None:
     assert '"index":1' in text
 
 
-def test_rerank_does_not_exist_without_a_model_for_it(curl: Curl, token: Token) -> None:
+def test_chat_model_does_not_rank(curl: Curl, token: Token) -> None:
     body = {"model": MODEL, "query": "q", "documents": ["d"]}
     status, answer = curl("/v1/rerank", token=token("alice"), body=body)
-    assert (status, answer["error"]["code"]) == (404, "not_found")
+    assert (status, answer["error"]["code"]) == (404, "model_not_found")
 
 
 def test_structured_answer_obeys_or_is_refused(curl: Curl, token: Token) -> None:

@@ -43,6 +43,36 @@ def test_vectors_equal_those_of_sentence_transformers(
     assert max(cosine(found[0], other) for other in wanted[1:]) < SAME
 
 
+def test_texts_are_ranked_by_how_near_they_are_to_the_question(
+    curl: Curl, token: Callable[[str], str]
+) -> None:
+    """The engine ranks with an embedding model; the order is checked against its own vectors."""
+    question = "Where is the capital of France?"
+    texts = ["Bananas are yellow.", "Paris is the capital of France.", "The safe is in the cellar."]
+    body = {"model": MODEL, "query": question, "documents": texts, "top_n": 2}
+    status, answer = curl("/v1/rerank", token=token("alice"), body=body)
+    assert status == 200, answer
+    ranked = [(entry["index"], entry["document"]["text"]) for entry in answer["results"]]
+    assert len(ranked) == 2
+    status, given = curl(
+        "/v1/embeddings", token=token("alice"), body={"model": MODEL, "input": [question, *texts]}
+    )
+    assert status == 200, given
+    asked, *vectors = [entry["embedding"] for entry in given["data"]]
+    nearest = sorted(range(3), key=lambda n: cosine(asked, vectors[n]), reverse=True)
+    assert ranked == [(n, texts[n]) for n in nearest[:2]]
+    assert ranked[0][0] == 1
+    for entry in answer["results"]:
+        near = cosine(asked, vectors[entry["index"]])
+        assert abs(entry["relevance_score"] - near) < 0.01
+
+
+def test_ranking_needs_the_right_group(curl: Curl, token: Callable[[str], str]) -> None:
+    body = {"model": MODEL, "query": "q", "documents": ["d"]}
+    status, _ = curl("/v1/rerank", token=token("bob"), body=body)
+    assert status in {403, 404}
+
+
 def test_embeddings_need_the_right_group(curl: Curl, token: Callable[[str], str]) -> None:
     body = {"model": MODEL, "input": "Hello"}
     status, _ = curl("/v1/embeddings", token=token("bob"), body=body)

@@ -248,5 +248,41 @@ async def test_ranking_shows_the_client_its_own_documents(
     assert (await site.ask("/v1/rerank", {**body, "truncate": 1})).status == 400
 
 
-async def test_rerank_does_not_exist_without_a_model_for_it(site: Site) -> None:
+async def test_embedding_model_ranks_for_whom_a_rule_lets_rank(
+    make_site: MakeSite, engines: list[Engine]
+) -> None:
+    one = [{"url": engines[0].url}]
+    site = await make_site(
+        models=[
+            {"name": "vectors", "task": "embedding", "replicas": one},
+            {"name": "others", "task": "embedding", "replicas": one},
+            {"name": "small", "task": "chat", "replicas": one},
+        ],
+        access=[
+            {"group": "llm-users", "models": ["vectors", "small"], "endpoints": ["rerank"]},
+            {"group": "llm-users", "models": ["others"], "endpoints": ["embeddings"]},
+        ],
+    )
+
+    async def script(_: EngineRequest, writer: Any) -> None:
+        results = [{"index": 0, "relevance_score": 0.5, "document": {"text": "d"}}]
+        await answer(writer, 200, json.dumps({"id": "r", "results": results}).encode())
+
+    engines[0].script = script
+    body = {"query": "q", "documents": ["d"]}
+    assert (await site.ask("/v1/rerank", {**body, "model": "vectors"})).status == 200
+    for model in ("others", "small"):
+        assert (await site.ask("/v1/rerank", {**body, "model": model})).status == 404
+    assert len(engines[0].requests) == 1
+
+
+async def test_rerank_does_not_exist_without_a_model_for_it(
+    make_site: MakeSite, engines: list[Engine]
+) -> None:
+    site = await make_site(
+        models=[{"name": "small", "task": "chat", "replicas": [{"url": engines[0].url}]}],
+        access=[
+            {"group": "llm-users", "models": ["small"], "endpoints": ["chat.completions"]},
+        ],
+    )
     assert (await site.ask("/v1/rerank", {"model": "x"})).status == 404

@@ -163,7 +163,9 @@ async def test_whatever_is_sent_is_answered_as_documented_and_recorded(
     tasks = ("chat", "embedding", "rerank")
     site: Site = await make_site(
         models=[{"name": task, "task": task, "replicas": one} for task in tasks],
-        access=[{"group": "llm-users", "models": [endpoint.task], "endpoints": [endpoint.name]}],
+        access=[
+            {"group": "llm-users", "models": [endpoint.tasks[0]], "endpoints": [endpoint.name]}
+        ],
         guardrails={"request": {}, "response": {}},
         limits={"max_body_bytes": 1 << 20},
     )
@@ -175,7 +177,7 @@ async def test_whatever_is_sent_is_answered_as_documented_and_recorded(
         )
         for status, answer in operation["responses"].items()
     }
-    sent = bodies(request.BODY_TYPES[endpoint.name].__name__, endpoint.task or "", 15)
+    sent = bodies(request.BODY_TYPES[endpoint.name].__name__, endpoint.tasks[0], 15)
     reasons: list[str] = []
     for body in sent:
         response = await site.ask(endpoint.target.decode(), body=body)

@@ -59,12 +59,12 @@ class Decision:
 
 
 _TASKS = {
-    "chat.completions": "chat",
-    "completions": "chat",
-    "messages": "chat",
-    "responses": "chat",
-    "embeddings": "embedding",
-    "rerank": "rerank",
+    "chat.completions": ("chat",),
+    "completions": ("chat",),
+    "messages": ("chat",),
+    "responses": ("chat",),
+    "embeddings": ("embedding",),
+    "rerank": ("rerank", "embedding"),
 }
 
 
@@ -205,9 +205,8 @@ def _fits(access: Access, rule: Rule, model: str, endpoint: str | None) -> bool:
 
 def _usable(access: Access, rule: Rule, model: str) -> set[str]:
     """Endpoints of a rule that the model can serve (the list of models is none of them)."""
-    return {
-        endpoint for endpoint in rule.endpoints if _TASKS.get(endpoint) == access.tasks.get(model)
-    }
+    task = access.tasks.get(model)
+    return {endpoint for endpoint in rule.endpoints if task in _TASKS.get(endpoint, ())}
 
 
 def _uses(access: Access, rules: Iterable[Rule]) -> dict[str, set[str]]:

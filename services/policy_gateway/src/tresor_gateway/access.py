@@ -4,18 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Final
 
 from tresor_gateway import config_schema as schema
+from tresor_gateway.api.endpoints import PUBLIC
 from tresor_gateway.usage.limits import Limits, combined
 
-TASK_OF_ENDPOINT = {
-    "chat.completions": "chat",
-    "completions": "chat",
-    "messages": "chat",
-    "responses": "chat",
-    "embeddings": "embedding",
-    "rerank": "rerank",
-}
+TASKS_OF_ENDPOINT: Final = {endpoint.name: endpoint.tasks for endpoint in PUBLIC if endpoint.tasks}
 
 
 @dataclass(frozen=True)
@@ -97,7 +92,8 @@ class AccessTable:
                     (endpoint, model)
                     for endpoint in rule.endpoints
                     for model in rule.models
-                    if TASK_OF_ENDPOINT.get(endpoint, self._tasks[model]) == self._tasks[model]
+                    if endpoint not in TASKS_OF_ENDPOINT
+                    or self._tasks[model] in TASKS_OF_ENDPOINT[endpoint]
                 )
         strict = any(rule.strict for rules in held for rule in rules)
         return Grant(known, frozenset(endpoints), frozenset(pairs), combined(held), strict)

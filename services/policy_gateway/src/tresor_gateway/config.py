@@ -14,7 +14,7 @@ import msgspec
 
 from tresor_gateway import config_people, config_sections
 from tresor_gateway import config_schema as schema
-from tresor_gateway.access import TASK_OF_ENDPOINT
+from tresor_gateway.access import TASKS_OF_ENDPOINT
 from tresor_gateway.addresses import is_loopback_host, split_address
 from tresor_gateway.content import policy as content_policy
 from tresor_gateway.errors import ConfigError
@@ -288,9 +288,9 @@ def _check_access(config: schema.Config) -> Iterator[str]:
                 yield f"{where}.models: {name!r} is no model; known are {', '.join(sorted(tasks))}"
         wanted = {tasks[name] for name in rule.models if name in tasks}
         for endpoint in rule.endpoints:
-            task = TASK_OF_ENDPOINT.get(endpoint)
-            if task is not None and wanted and task not in wanted:
+            fitting = TASKS_OF_ENDPOINT.get(endpoint, ())
+            if fitting and wanted and wanted.isdisjoint(fitting):
                 yield (
                     f"{where}.endpoints: {endpoint!r} fits none of its models "
-                    f"(it needs one with task {task!r})"
+                    f"(it needs one with task {' or '.join(map(repr, fitting))})"
                 )

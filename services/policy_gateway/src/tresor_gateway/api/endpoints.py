@@ -13,7 +13,8 @@ class Endpoint:
     name: str
     method: bytes
     target: bytes
-    task: str | None = None
+    # Of the models that answer it; empty: the gateway answers itself.
+    tasks: tuple[str, ...] = ()
     # The engine's own path, where it is another one.
     engine_target: bytes = b""
     anthropic: bool = False
@@ -30,14 +31,15 @@ class Endpoint:
 
 
 MODELS: Final = Endpoint("models", b"GET", b"/v1/models")
-CHAT: Final = Endpoint("chat.completions", b"POST", b"/v1/chat/completions", "chat")
-COMPLETIONS: Final = Endpoint("completions", b"POST", b"/v1/completions", "chat")
-EMBEDDINGS: Final = Endpoint("embeddings", b"POST", b"/v1/embeddings", "embedding")
+CHAT: Final = Endpoint("chat.completions", b"POST", b"/v1/chat/completions", ("chat",))
+COMPLETIONS: Final = Endpoint("completions", b"POST", b"/v1/completions", ("chat",))
+EMBEDDINGS: Final = Endpoint("embeddings", b"POST", b"/v1/embeddings", ("embedding",))
 MESSAGES: Final = Endpoint(
-    "messages", b"POST", b"/v1/messages", "chat", CHAT.target, anthropic=True
+    "messages", b"POST", b"/v1/messages", ("chat",), CHAT.target, anthropic=True
 )
-RESPONSES: Final = Endpoint("responses", b"POST", b"/v1/responses", "chat", CHAT.target)
-RERANK: Final = Endpoint("rerank", b"POST", b"/v1/rerank", "rerank")
+RESPONSES: Final = Endpoint("responses", b"POST", b"/v1/responses", ("chat",), CHAT.target)
+# An engine ranks with an embedding model too, by the cosine between question and text.
+RERANK: Final = Endpoint("rerank", b"POST", b"/v1/rerank", ("rerank", "embedding"))
 PUBLIC: Final = (MODELS, CHAT, COMPLETIONS, MESSAGES, RESPONSES, EMBEDDINGS, RERANK)
 AUTHORIZE: Final = Endpoint("authorize", b"GET", b"/internal/authorize")
 
@@ -46,7 +48,7 @@ class EndpointTable:
     """Looks a request up by exact method and target; a query string is part of the target."""
 
     def __init__(self, tasks: frozenset[str], *, internal: bool) -> None:
-        public = [e for e in PUBLIC if e.task is None or e.task in tasks]
+        public = [e for e in PUBLIC if not e.tasks or not tasks.isdisjoint(e.tasks)]
         self._names = {endpoint.name: endpoint for endpoint in public}
         routes = [*public, AUTHORIZE] if internal else public
         self._routes = {(endpoint.method, endpoint.target): endpoint for endpoint in routes}

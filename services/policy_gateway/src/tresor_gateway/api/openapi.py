@@ -109,7 +109,7 @@ _TYPED_ANSWERS: Final[dict[str, Any]] = {
     endpoints.EMBEDDINGS.name: embeddings.EmbeddingAnswer,
 }
 _STREAMED: Final = frozenset(
-    endpoint.name for endpoint in endpoints.PUBLIC if endpoint.task == "chat"
+    endpoint.name for endpoint in endpoints.PUBLIC if "chat" in endpoint.tasks
 )
 
 
