@@ -133,3 +133,18 @@ async def test_portal_that_dies_takes_nobody_along(service: Service, issuer: Iss
                 continue
             break
     assert await models(service, issuer.token()) == [200, 200]
+
+
+async def test_browser_that_comes_during_a_restart_waits_and_is_served(service: Service) -> None:
+    assert await service.stop() == 0
+    kept = await service.kept()
+    assert sorted(kept) == ["portal", "worker-0", "worker-1"]
+    client = await Client.open(str(service.folder / "portal.sock"))
+    client.request("GET", "/", headers={"X-Request-Id": "nginx-12345678"})
+    await service.start(kept)
+    for descriptor in kept.values():
+        os.close(descriptor)
+    async with asyncio.timeout(30):
+        assert (await client.response()).status == 401
+    await client.close()
+    assert (await page(service, "GET", "/")).status == 401

@@ -48,7 +48,8 @@ def main(arguments: list[str] | None = None) -> int:
             uvloop.run(child.run(config, options.config, options.worker, *descriptors))
             return 0
         if options.portal and options.channel is not None:
-            uvloop.run(portal.run(config, options.config, options.channel))
+            descriptors = (options.channel, options.listener)
+            uvloop.run(portal.run(config, options.config, *descriptors))
             return 0
         if config.workers == 1 and config.listen.tcp is not None:
             uvloop.run(single.run(config, options.config))

@@ -174,8 +174,8 @@ class Portal:
         self.application.adopt(config)
         self._config = config
 
-    async def start(self) -> None:
-        """Open the audit chain, get keys, listen.
+    async def start(self, given: int | None = None) -> None:
+        """Open the audit chain, get keys, listen; ``given`` is a socket on which clients wait.
 
         Raises:
             AuditError: the chain cannot be opened.
@@ -184,7 +184,9 @@ class Portal:
         self._audit.start()
         try:
             await self._store.start()
-            if self._portal.socket is not None:
+            if given is not None:
+                listener = socket.socket(fileno=given)
+            elif self._portal.socket is not None:
                 listener = unix_listener(Path(self._portal.socket))
             else:
                 listener = tcp_listener(self._portal.tcp or "", shared=False)
@@ -210,8 +212,10 @@ class Portal:
         await self._loop.run_in_executor(None, self._audit.stop)
 
 
-async def run(config: schema.Config, path: Path, descriptor: int) -> None:
+async def run(config: schema.Config, path: Path, descriptor: int, given: int | None = None) -> None:
     """Serve as the supervisor's portal; ``descriptor`` is our end of its channel.
+
+    ``given`` is a socket on which clients wait already.
 
     Raises:
         GatewayError: it cannot start.
@@ -225,7 +229,7 @@ async def run(config: schema.Config, path: Path, descriptor: int) -> None:
     channel = await Channel.open(socket.socket(fileno=descriptor))
     parts = shared(config)
     portal = Portal(config, config.portal, parts)
-    await portal.start()
+    await portal.start(given)
     channel.send({"event": "ready", "address": portal.address})
 
     async def listen() -> None:

@@ -32,11 +32,15 @@ _ACCEPT_SECONDS: Final = 0.2
 class Child:
     """One process of ours, a worker or the portal, and what we know about it."""
 
-    def __init__(self, name: str, arguments: tuple[str, ...], *, serves: bool) -> None:
+    def __init__(
+        self, name: str, arguments: tuple[str, ...], *, serves: bool, path: Path | None
+    ) -> None:
         self.name = name
         self.arguments = arguments
         # Whether its pid is a worker's.
         self.serves = serves
+        # Its Unix socket, if it has one.
+        self.path = path
         # A socket on which clients wait; its first process takes it.
         self.listener: int | None = None
         self.process: asyncio.subprocess.Process | None = None
@@ -51,12 +55,24 @@ class Supervisor:
     def __init__(self, config: schema.Config, path: Path) -> None:
         self._config = config
         self._path = path
+        folder = None if config.listen.sockets is None else Path(config.listen.sockets)
         self._children = [
-            Child(str(number), ("--worker", str(number)), serves=True)
+            Child(
+                str(number),
+                ("--worker", str(number)),
+                serves=True,
+                path=None if folder is None else folder / f"worker-{number}.sock",
+            )
             for number in range(config.workers)
         ]
-        if config.portal is not None:
-            self._children.append(Child("portal", ("--portal",), serves=False))
+        if (page := config.portal) is not None:
+            own = None if page.socket is None else Path(page.socket)
+            self._children.append(Child("portal", ("--portal",), serves=False, path=own))
+        self._sockets = {
+            f"worker-{child.name}" if child.serves else child.name: child
+            for child in self._children
+            if child.path is not None
+        }
         self._stop = asyncio.Event()
         self._announced = False
         self._failed_start: int | None = None
@@ -95,30 +111,22 @@ class Supervisor:
             Path(self._config.pid_file).unlink(missing_ok=True)
         return self._failed_start or 0
 
-    @property
-    def _workers(self) -> range:
-        return range(self._config.workers)
-
     def _inherit(self) -> None:
-        """Give the workers the sockets that were kept while the service restarted."""
-        folder = self._config.listen.sockets
-        for name, descriptor in handover.inherited(os.environ).items():
-            found = [n for n in self._workers if handover.name_of(n) == name]
-            if found and folder is not None:
-                path = Path(folder) / f"worker-{found[0]}.sock"
-                if handover.usable(descriptor, path):
-                    self._children[found[0]].listener = descriptor
-                    log.info("worker %d goes on with the socket that was kept", found[0])
-                    continue
-            os.close(descriptor)
+        """Hand on the sockets that were kept while the service restarted."""
+        for name, descriptor in handover.inherited(os.environ, self._sockets).items():
+            child = self._sockets[name]
+            if child.path is not None and handover.usable(descriptor, child.path):
+                child.listener = descriptor
+                log.info("%s goes on with the socket that was kept", name)
+            else:
+                os.close(descriptor)
 
     async def _keep_sockets(self) -> None:
         """Have those who come while we restart wait, instead of being refused."""
-        folder = self._config.listen.sockets
-        if folder is None or not self._announced or self._failed_start is not None:
+        if not self._sockets or not self._announced or self._failed_start is not None:
             return
         try:
-            handover.keep(Path(folder), self._workers)
+            handover.keep({name: child.path for name, child in self._sockets.items() if child.path})
         except ConfigError as error:
             log.warning("sockets cannot be kept: %s", error)
             return
@@ -224,7 +232,7 @@ class Supervisor:
         if not self._announced and self._healthy():
             self._announced = True
             notify("READY=1")
-            handover.release(self._workers)
+            handover.release(self._sockets)
             log.info("%d workers are ready", self._config.workers)
 
     def _healthy(self) -> bool:
