@@ -111,7 +111,7 @@ fuzz-gateway: setup  ## some minutes: hostile clients and engines, schemathesis,
 
 test-wheel: setup  ## slow: the gateway's tests against its wheel, with the compiled modules
 	wheel=$$(python -m services.policy_gateway.bench --build-only) && \
-	  pytest -q services/policy_gateway/tests -o pythonpath="$(CURDIR) $$wheel $(CURDIR)/python_plugins/module_utils $(CURDIR)/molecule"
+	  pytest -q -n 2 services/policy_gateway/tests -o pythonpath="$(CURDIR) $$wheel $(CURDIR)/python_plugins/module_utils $(CURDIR)/molecule"
 
 lab-status: setup  ## hosts of this checkout's lab
 	$(LAB) status
