@@ -12,6 +12,8 @@ description:
     environment with exactly the wheels that the store's part pins, and points C(current) at it.
   - Wheels and C(uv) are pulled over mutual TLS and checked against C(requirements.txt), whose
     digest the caller gives; the wheels are removed afterwards.
+  - Wheels that another environment below O(prefix) has unpacked are not fetched again; their files
+    are compared with its RECORD and shared by hard link.
   - A release is never changed in place, except that O(warm_imports) compiles code. One superseded
     release is kept for rollback.
 options:
@@ -111,6 +113,12 @@ installed:
   description: Whether the release was, or would be, installed by this call.
   returned: when state is present
   type: bool
+reused_wheels:
+  description:
+    - How many wheels were not fetched, because an environment of this host has them unpacked;
+      their files are compared with what was installed and shared by hard link.
+  returned: when state is present
+  type: int
 """
 
 import os
@@ -172,14 +180,16 @@ def _present(module: AnsibleModule) -> dict[str, Any]:
         keep=max(params["keep"], 0),
     )
     plan = environment.plan_present(wanted)
+    reused = 0
     if plan.changed and not module.check_mode:
-        environment.apply_present(wanted, plan, connection(params))
+        reused = environment.apply_present(wanted, plan, connection(params))
     return {
         "changed": plan.changed,
         "release": str(wanted.release),
         "current": str(wanted.folder / "current"),
         "previous": plan.before or "",
         "installed": plan.install,
+        "reused_wheels": reused,
         "diff": _diff(wanted.folder, plan.before, wanted.release.name),
     }
 

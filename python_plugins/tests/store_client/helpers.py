@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import io
 import json
@@ -162,20 +163,33 @@ def serve(store: FakeStore, authority: Authority) -> Iterator[FakeStore]:
         thread.join()
 
 
-def wheel(name: str, version: str, files: dict[str, str]) -> tuple[str, bytes]:
-    """Return file name and content of a small, correct wheel."""
+def wheel(
+    name: str, version: str, files: dict[str, str], *, command: str = ""
+) -> tuple[str, bytes]:
+    """Return file name and content of a small, correct wheel; ``command`` is an entry point."""
     info = f"{name}-{version}.dist-info"
+    if command:
+        files = {**files, f"{info}/entry_points.txt": f"[console_scripts]\n{command}\n"}
     members = {
         **files,
         f"{info}/METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n",
         f"{info}/WHEEL": "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
     }
-    record = "".join(f"{path},,\n" for path in [*members, f"{info}/RECORD"])
+    record = "".join(
+        f"{path},sha256={_spelled(text.encode())},{len(text.encode())}\n"
+        for path, text in members.items()
+    )
+    record += f"{info}/RECORD,,\n"
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
         for path, text in {**members, f"{info}/RECORD": record}.items():
             archive.writestr(path, text)
     return f"{name}-{version}-py3-none-any.whl", buffer.getvalue()
+
+
+def _spelled(content: bytes) -> str:
+    """A digest as RECORD writes it."""
+    return base64.urlsafe_b64encode(hashlib.sha256(content).digest()).rstrip(b"=").decode()
 
 
 def environment_part(

@@ -58,15 +58,32 @@ def parse_requirements(text: str, path: str) -> dict[str, str]:
         RejectedError: rule ``content.wheels``.
     """
     found: dict[str, str] = {}
+    for name, line in requirement_lines(text, path).items():
+        for digest in _HASH.findall(line):
+            found[digest] = name
+    return found
+
+
+def requirement_lines(text: str, path: str) -> dict[str, str]:
+    """Return the lines of a closed ``requirements.txt`` by normalised name.
+
+    Raises:
+        RejectedError: rule ``content.wheels``.
+    """
+    found = {}
     for line in _logical_lines(text):
         match = _PIN.fullmatch(line)
         if not match:
             raise RejectedError(
                 "content.wheels", f"line is not 'name==version --hash=sha256:…': {line[:120]}", path
             )
-        for digest in _HASH.findall(match[3]):
-            found[digest] = re.sub(r"[-_.]+", "-", match[1]).lower()
+        found[normalised(match[1])] = line
     return found
+
+
+def normalised(name: str) -> str:
+    """Return a project's name as indexes compare it (PEP 503)."""
+    return re.sub(r"[-_.]+", "-", name).lower()
 
 
 def _logical_lines(text: str) -> list[str]:
@@ -85,7 +102,7 @@ def _wheels(part: Part, locate: Locate) -> Environment:
     for path, entry in files.items():
         if path in ("requirements.txt", "environment.json"):
             continue
-        name = re.sub(r"[-_.]+", "-", path.partition("-")[0]).lower()
+        name = normalised(path.partition("-")[0])
         if not path.endswith(".whl") or "/" in path or pins.get(entry.sha256) != name:
             raise RejectedError(
                 "content.wheels",

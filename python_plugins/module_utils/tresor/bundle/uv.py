@@ -38,8 +38,26 @@ class Uv:
         Raises:
             EnvironmentNotReadyError: rule ``environment.command``.
         """
+        self.create(environment, python)
+        self.install(environment, wheels, requirements, link_mode=link_mode)
+
+    def create(self, environment: Path, python: Path) -> None:
+        """Create an empty ``environment``.
+
+        Raises:
+            EnvironmentNotReadyError: rule ``environment.command``.
+        """
         run([self._program, "venv", *self._alone, "--no-python-downloads",
              "--python", str(python), str(environment)])  # fmt: skip
+
+    def install(
+        self, environment: Path, wheels: Path, requirements: Path, *, link_mode: str
+    ) -> None:
+        """Add exactly the wheels that ``requirements`` pins by hash; for ``link_mode`` see `make`.
+
+        Raises:
+            EnvironmentNotReadyError: rule ``environment.command``.
+        """
         closed = ["--no-index", "--no-deps", "--require-hashes", "--find-links", str(wheels)]
         target = ["--link-mode", link_mode, "--python", str(environment / "bin" / "python")]
         run([self._program, "pip", "install", *self._alone, *closed, *target,

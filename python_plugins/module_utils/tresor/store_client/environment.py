@@ -10,13 +10,14 @@ from pathlib import Path
 
 from ..bundle import uv
 from ..bundle.canonical import dump_canonical, sha256_hex
-from ..bundle.content import parse_requirements
+from ..bundle.content import normalised, parse_requirements, requirement_lines
 from ..bundle.disk import check_space, remove_tree
 from ..bundle.errors import EnvironmentNotReadyError, RejectedError
 from ..bundle.layout import write_atomic
+from . import reuse
 from .client import Connection, Listed, StoreClient
+from .reuse import MARKER
 
-MARKER = ".tresor-environment.json"
 TOOLS_PART = "wheels-tools"
 MAX_WHEEL_BYTES = 8 * 1024**3
 # Wheels, their unpacked form and compiled code; CPU vLLM measured 3.6 times its wheels unpacked.
@@ -84,7 +85,7 @@ class Plan:
 
 def plan_present(wanted: Wanted) -> Plan:
     """Compare the host with what is wanted; reads markers and links only."""
-    marker = _marker(wanted.release)
+    marker = reuse.marker(wanted.release)
     installed = marker.get("requirements_sha256") == wanted.requirements_sha256
     known = marker.get("warm_imports")
     warmed = set(known) if installed and isinstance(known, list) else set()
@@ -98,35 +99,44 @@ def plan_present(wanted: Wanted) -> Plan:
     )
 
 
-def apply_present(wanted: Wanted, plan: Plan, connection: Connection) -> None:
+def apply_present(wanted: Wanted, plan: Plan, connection: Connection) -> int:
     """Do what the plan says; ``current`` moves only when all else succeeded.
+
+    Returns:
+        How many wheels were taken over from environments that are here already.
 
     Raises:
         EnvironmentNotReadyError, RejectedError: with nothing half done.
     """
+    told = reuse.marker(wanted.release)
+    contents: _Contents | None = None
     if plan.install:
         try:
-            _install(wanted, connection)
+            contents = _install(wanted, connection)
         except BaseException:
             if wanted.release.exists():
                 remove_tree(wanted.release)
             raise
-    if plan.warm:
+        told = {"python": contents.python, "wheels": contents.wheels}
+    if plan.warm and not (contents is not None and contents.has_compiled(plan.warm)):
         _warm(wanted.release, plan.warm)
     if plan.install or plan.warm:
-        known = _marker(wanted.release).get("warm_imports")
+        known = told.get("warm_imports")
         modules = {*wanted.warm_imports, *(known if isinstance(known, list) else ())}
-        marker = {
+        marker: dict[str, object] = {
+            **{key: told[key] for key in ("python", "wheels") if key in told},
             "name": wanted.name,
             "version": wanted.version,
             "requirements_sha256": wanted.requirements_sha256,
             "warm_imports": sorted(modules),
         }
+        reuse.remember_compiled(wanted.release)
         write_atomic(wanted.release / MARKER, dump_canonical(marker) + b"\n")
     if plan.switch:
         uv.link(wanted.folder / "current", Path(wanted.release.name))
     for path in plan.remove:
         remove_tree(path)
+    return 0 if contents is None else len(contents.taken)
 
 
 def plan_absent(prefix: Path, name: str, release: str | None) -> Plan:
@@ -154,7 +164,31 @@ def apply_absent(prefix: Path, name: str, plan: Plan) -> None:
         remove_tree(path)
 
 
-def _install(wanted: Wanted, connection: Connection) -> None:
+@dataclass(frozen=True)
+class _Contents:
+    """What an environment was made of.
+
+    Attributes:
+        wheels: name of the ``.dist-info`` folder by the wheel's SHA-256.
+        taken: what came from other environments.
+        fetched: how many wheels came from the store.
+    """
+
+    python: str
+    wheels: dict[str, str]
+    taken: frozenset[reuse.Unpacked]
+    fetched: int
+
+    def has_compiled(self, modules: tuple[str, ...]) -> bool:
+        """Tell whether all that modules load was compiled where everything comes from."""
+        releases = {wheel.release for wheel in self.taken}
+        if self.fetched or len(releases) != 1:
+            return False
+        known = reuse.marker(releases.pop()).get("warm_imports")
+        return isinstance(known, list) and set(modules) <= set(known)
+
+
+def _install(wanted: Wanted, connection: Connection) -> _Contents:
     wanted.folder.mkdir(mode=0o755, parents=True, exist_ok=True)
     if wanted.release.exists():
         remove_tree(wanted.release)  # without a marker: what a killed run left behind
@@ -166,18 +200,38 @@ def _install(wanted: Wanted, connection: Connection) -> None:
     ):
         folder = Path(temporary)
         requirements = _requirements(client, wanted.part, wanted.requirements_sha256)
-        _check_environment_file(client, wanted)
-        wheels = [item for item in client.listing(wanted.part) if item.name.endswith(".whl")]
-        check_space(wanted.folder, int(sum(item.size for item in wheels) * SPACE_FACTOR))
-        program = _uv(client, wanted, folder)
+        python = _check_environment_file(client, wanted)
+        pins = parse_requirements(requirements, f"{wanted.part}/requirements.txt")
+        listed = [item for item in client.listing(wanted.part) if item.name.endswith(".whl")]
+        _check_names(listed, wanted.part)
+        tool = uv.Uv(_uv(client, wanted, folder), folder / "cache")
+        tool.create(wanted.release, wanted.python)
+        known = reuse.find(wanted.prefix, python)
+        candidates = {known[digest]: (digest, pins[digest]) for digest in pins if digest in known}
+        taken = reuse.take(candidates, wanted.release)
+        wheels = [candidates[wheel] for wheel in taken]
+        here = {project for _, project in wheels}
+        missing = [item for item in listed if _project(item) not in here]
+        check_space(wanted.folder, int(sum(item.size for item in missing) * SPACE_FACTOR))
         target = folder / "wheels"
         target.mkdir()
-        _wheels(client, wanted.part, wheels, requirements, target)
-        pinned = folder / "requirements.txt"
-        pinned.write_text(requirements, encoding="utf-8")
-        tool = uv.Uv(program, folder / "cache")
-        # The cache goes away with the folder, so its files become the environment's own.
-        tool.make(wanted.release, wanted.python, target, pinned, link_mode="hardlink")
+        wheels += _wheels(client, wanted.part, missing, pins, target)
+        _check_complete(pins, {project for _, project in wheels}, wanted.part)
+        if missing:
+            lines = requirement_lines(requirements, wanted.part)
+            pinned = folder / "requirements.txt"
+            pinned.write_text(
+                "".join(f"{line}\n" for name, line in lines.items() if name not in here),
+                encoding="utf-8",
+            )
+            # The cache goes away with the folder, so its files become the environment's own.
+            tool.install(wanted.release, target, pinned, link_mode="hardlink")
+        found = reuse.unpacked(wanted.release, python, wheels)
+    return _Contents(python, found, frozenset(taken), len(missing))
+
+
+def _project(item: Listed) -> str:
+    return normalised(item.name.partition("-")[0])
 
 
 def _requirements(client: StoreClient, part: str, digest: str | None) -> str:
@@ -192,7 +246,8 @@ def _requirements(client: StoreClient, part: str, digest: str | None) -> str:
     return raw.decode("utf-8")
 
 
-def _check_environment_file(client: StoreClient, wanted: Wanted) -> None:
+def _check_environment_file(client: StoreClient, wanted: Wanted) -> str:
+    """Return the Python that the wheels are for, which the host's is."""
     path = f"{wanted.part}/environment.json"
     try:
         data = json.loads(client.read(path))
@@ -205,6 +260,7 @@ def _check_environment_file(client: StoreClient, wanted: Wanted) -> None:
             "store.environment", f"version is {data['version']!r}, wanted {wanted.version!r}", path
         )
     uv.check_python(wanted.python, python)
+    return python
 
 
 def _uv(client: StoreClient, wanted: Wanted, folder: Path) -> Path:
@@ -219,21 +275,29 @@ def _uv(client: StoreClient, wanted: Wanted, folder: Path) -> Path:
     return program
 
 
-def _wheels(
-    client: StoreClient, part: str, wheels: list[Listed], requirements: str, target: Path
-) -> None:
-    pins = parse_requirements(requirements, f"{part}/requirements.txt")
-    names = set()
-    for item in wheels:
+def _check_names(listed: list[Listed], part: str) -> None:
+    for item in listed:
         if "/" in item.name or item.name.startswith("."):
             raise RejectedError("store.listing", "name is not a file name", item.name)
+
+
+def _wheels(
+    client: StoreClient, part: str, wheels: list[Listed], pins: dict[str, str], target: Path
+) -> list[tuple[str, str]]:
+    """Fetch wheels into ``target``; returns digest and project of each."""
+    found = []
+    for item in wheels:
         digest = client.download(f"{part}/{item.name}", target / item.name, limit=MAX_WHEEL_BYTES)
         if digest not in pins:
             raise RejectedError(
                 "store.digest", "wheel is not pinned by requirements.txt", f"{part}/{item.name}"
             )
-        names.add(pins[digest])
-    missing = sorted(set(pins.values()) - names)
+        found.append((digest, pins[digest]))
+    return found
+
+
+def _check_complete(pins: dict[str, str], here: set[str], part: str) -> None:
+    missing = sorted(set(pins.values()) - here)
     if missing:
         raise RejectedError("store.missing", f"no wheel of {missing[0]} in the store", part)
 
@@ -247,14 +311,6 @@ def _warm(release: Path, modules: tuple[str, ...]) -> None:
             [str(release / "bin" / "python"), "-c", code],
             {"HOME": home, "XDG_CACHE_HOME": home, **offline},
         )
-
-
-def _marker(release: Path) -> dict[str, object]:
-    try:
-        marker = json.loads((release / MARKER).read_bytes())
-    except (OSError, ValueError):
-        return {}
-    return marker if isinstance(marker, dict) else {}
 
 
 def _current(folder: Path) -> str | None:
