@@ -62,8 +62,8 @@ class Site:
         sizing = self.plan["sizing"]["instances"]
         return max(
             float(sizing[id_]["weights_gib_per_gpu"])
-            * sizing[id_]["tensor_parallel_size"]
-            * sizing[id_]["pipeline_parallel_size"]
+            * int(sizing[id_]["tensor_parallel_size"])
+            * int(sizing[id_]["pipeline_parallel_size"])
             for id_ in self.models[model]["instances"]
         )
 
