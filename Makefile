@@ -8,7 +8,7 @@ MYPY_TARGETS := bundle/builder bundle/bench python_plugins/module_utils/tresor m
 	services/policy_gateway/src/tresor_gateway services/policy_gateway/bench services/policy_gateway/fuzz services/policy_gateway/hatch_build.py \
 	services/host_exporter/src/tresor_exporter \
 	services/vector/src/tresor_vector services/cli/src/tresor_cli docs/tools \
-	services/siem_reader/src/tresor_siem services/gpu_watcher/src/tresor_gpu_watcher
+	services/siem_reader/src/tresor_siem services/gpu_watcher/src/tresor_gpu_watcher services/engine_watchdog/src/tresor_engine_watchdog
 
 .DEFAULT_GOAL := help
 .PHONY: $(shell sed -n 's/^\([a-z-]*\):.*/\1/p' $(firstword $(MAKEFILE_LIST)))

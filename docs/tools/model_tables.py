@@ -77,6 +77,7 @@ def tables(found: Sequence[Entry]) -> str:
         for name, one in sorted(limits.items())
     )
     parts.append(f"### Licences\n\n| licence | limits |\n|---|---|\n{rows}")
+    parts.append(f"### Checked statements\n\n{_checked(found)}")
     noted = [(entry["name"], note) for entry in found for note in entry.get("notes", ())]
     noted += [
         (entry["name"], f"EU: {entry['eu']['reason']} ([source]({entry['eu']['source']})).")
@@ -86,6 +87,28 @@ def tables(found: Sequence[Entry]) -> str:
     lines = "".join(f"- `{name}`: {note}\n" for name, note in noted)
     parts.append(f"### Notes\n\n{lines}{END}")
     return "\n".join(parts)
+
+
+def _checked(found: Sequence[Entry]) -> str:
+    """Return which licences and languages were compared with a page, and which never were."""
+    rows = "".join(
+        f"| `{entry['name']}` | {' and '.join(one['what'])} | {one['date']} | {one['source']} |\n"
+        for entry in found
+        for one in entry.get("checked", ())
+    )
+    lines = (
+        "Compared with stored copies of pages, most of them by third parties. Before you rely on a "
+        "licence read the publisher's own.\n\n"
+    )
+    lines += "| entry | compared | on | page that was read |\n|---|---|---|---|\n" + rows + "\n"
+    for what in ("licence", "languages"):
+        never = [
+            f"`{entry['name']}`"
+            for entry in found
+            if not any(what in one["what"] for one in entry.get("checked", ()))
+        ]
+        lines += f"Not compared with any page, {what}: {', '.join(never) or 'none'}.\n\n"
+    return lines.rstrip("\n") + "\n"
 
 
 def with_tables(page: str, wanted: str) -> str:

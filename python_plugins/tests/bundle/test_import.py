@@ -10,6 +10,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import jsonschema
 import pytest
 
 from python_plugins.tests.bundle.helpers import NOW, Maker, Site, wheel_part
@@ -57,6 +58,22 @@ def test_good_bundle_becomes_the_current_release(site: Site, maker: Maker) -> No
         "import.activated",
     ]
     assert not any((site.store.root / "staging").iterdir())
+
+
+def test_single_files_stand_in_the_record_like_models(site: Site, maker: Maker) -> None:
+    """A host brings and verifies vocabularies by the digest of their list."""
+    words = {"o200k_base.tiktoken": b"IQ== 0\n", "cl100k_base.tiktoken": b"Ig== 1\n"}
+    maker.parts["binaries-tiktoken"] = ("binaries", "product", words)
+    maker.make()
+    site.full(maker)
+    content = json.loads((site.store.current / "release.json").read_bytes())
+    found = content["tresor_release"]["binaries"]["tiktoken"]
+    manifest = parse_manifest(next((maker.bundle / "targets").iterdir()).read_bytes())
+    part = next(part for part in manifest.parts if part.name == "binaries-tiktoken")
+    assert (found["part"], found["digest"]) == ("binaries-tiktoken", model_digest(part.files))
+    assert [one["path"] for one in found["files"]] == sorted(words)
+    schemas = Path(__file__).parents[2] / "module_utils/tresor/schema"
+    jsonschema.validate(content, json.loads((schemas / "release.schema.json").read_bytes()))
 
 
 def test_repeated_commands_change_nothing(site: Site, maker: Maker) -> None:

@@ -312,6 +312,29 @@ ALERTS: Sequence[AlertCase] = (
         labels={"host": "gateway1", "worker": "0"},
     ),
     AlertCase(
+        "EngineRestartedForHang",
+        **one(
+            'tresor_engine_watchdog_restarts_total{host="gpu1",engine="chat-gpu1"}',
+            "1x20 2x40",
+            "1x60",
+        ),
+        labels={"host": "gpu1", "engine": "chat-gpu1"},
+    ),
+    AlertCase(
+        "EngineStoppedForHang",
+        **one('tresor_engine_watchdog_stopped{host="gpu1",engine="chat-gpu1"}', "1x60", "0x60"),
+        labels={"host": "gpu1", "engine": "chat-gpu1"},
+    ),
+    AlertCase(
+        "EngineWatchdogSilent",
+        **one(
+            'tresor_engine_watchdog_last_look_timestamp_seconds{host="gpu1",engine="chat-gpu1"}',
+            "60x60",
+            "0+60x60",
+        ),
+        labels={"host": "gpu1", "engine": "chat-gpu1"},
+    ),
+    AlertCase(
         "GpuHostDrained",
         **one('tresor_gpu_watcher_drained{host="gpu1"}', "1x60", "0x60"),
         labels={"host": "gpu1"},

@@ -205,3 +205,10 @@ def test_host_of_cpu_engines_has_no_gpus_in_the_plan_even_if_they_are_stated(
 )
 def test_fabric_follows_from_card_and_board(card: str, domain: int, fabric: str) -> None:
     assert fabric_of(find(card), domain) == fabric
+
+
+def test_models_that_speak_harmony_and_no_others_need_its_vocabulary() -> None:
+    plan = plan_of("production")["tresor_plan"]
+    needing = {one["id"] for one in plan["instances"] if one.get("vocabulary") == "tiktoken"}
+    assert needing == {one["id"] for one in plan["instances"] if one["model"] == "chat-large"}
+    assert not any("vocabulary" in one for one in plan_of("lab")["tresor_plan"]["instances"])

@@ -73,7 +73,22 @@ INSTANCES = [
         "served_names": ["headed"],
         "speculative": {"method": "mtp", "tokens": 1},
     },
+    {
+        "id": "harmony-a",
+        "artefact": "big",
+        "environment": "vllm",
+        "port": 8105,
+        "device": "cuda",
+        "task": "chat",
+        "served_names": ["gpt-oss"],
+        "vocabulary": "tiktoken",
+    },
 ]
+VOCABULARY = {
+    "part": "binaries-tiktoken",
+    "digest": f"sha256:{'7c' * 32}",
+    "files": [{"path": "o200k_base.tiktoken"}, {"path": "cl100k_base.tiktoken"}],
+}
 DIGESTS = {
     "big": DIGEST,
     "small": DIGEST,
@@ -96,6 +111,7 @@ def rendered(tmp_path_factory: pytest.TempPathFactory) -> Path:
             name: {"digest": f"sha256:{digest}", "files": [{"path": f"{name}.json"}]}
             for name, digest in DIGESTS.items()
         },
+        "vllm_vocabularies": {"tiktoken": VOCABULARY},
         "vllm_bind_address": "198.51.100.31",
         "vllm_allowed_clients": ["198.51.100.20/32", "2001:db8:51::20/128"],
     }
@@ -240,3 +256,16 @@ def test_unit_demands_client_certificates_and_known_peers(rendered: Path) -> Non
     assert "--ssl-cert-reqs 2" in text
     assert "IPAddressDeny=any" in text
     assert "IPAddressAllow=localhost 198.51.100.31 198.51.100.20/32 2001:db8:51::20/128\n" in text
+
+
+def test_vocabulary_is_named_and_verified_only_where_a_model_needs_it(rendered: Path) -> None:
+    folder = f"/opt/tresor/vocabularies/{'7c' * 32}"
+    assert f'TIKTOKEN_ENCODINGS_BASE="{folder}"' in content(rendered, "harmony-a.env")
+    manifests = json.loads(content(rendered, "harmony-a.model.json"))
+    assert manifests[-1] == {"folder": folder, "files": VOCABULARY["files"]}
+    assert "TIKTOKEN" not in content(rendered, "chat-a.env")
+    assert folder not in content(rendered, "chat-a.model.json")
+
+
+def test_stacks_of_an_engine_that_is_ended_go_to_its_log(rendered: Path) -> None:
+    assert 'PYTHONFAULTHANDLER="1"' in content(rendered, "chat-a.env")

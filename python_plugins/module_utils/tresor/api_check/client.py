@@ -23,6 +23,10 @@ class TlsRefused(RequestFailed):
     """The server ended the TLS handshake, or the session right after it."""
 
 
+class TimedOut(RequestFailed):
+    """Nothing came within the time limit: no connection, no handshake, or no answer."""
+
+
 @dataclass(frozen=True)
 class Endpoint:
     """A server: the name to expect in its certificate, and the address to connect to."""
@@ -90,7 +94,8 @@ def call(endpoint: Endpoint, request: Request, context: ssl.SSLContext, timeout:
 
     Raises:
         TlsRefused: the server refused the TLS session.
-        RequestFailed: no answer for another reason, the time limit included.
+        TimedOut: the time limit passed.
+        RequestFailed: no answer for another reason.
     """
     connection = _Connection(endpoint, context, timeout)
     started = time.monotonic()
@@ -117,6 +122,8 @@ def call(endpoint: Endpoint, request: Request, context: ssl.SSLContext, timeout:
         raise RequestFailed(f"the certificate of {endpoint} is not valid: {error}") from None
     except (ssl.SSLError, ConnectionResetError, BrokenPipeError) as error:
         raise TlsRefused(f"{endpoint} ended the session: {error}") from None
+    except TimeoutError as error:
+        raise TimedOut(f"{endpoint}: {type(error).__name__}: {error}") from None
     except (OSError, http.client.HTTPException, ValueError) as error:
         raise RequestFailed(f"{endpoint}: {type(error).__name__}: {error}") from None
     finally:

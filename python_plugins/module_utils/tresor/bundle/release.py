@@ -17,7 +17,7 @@ from .disk import remove_tree
 from .errors import EnvironmentNotReadyError, RejectedError
 from .journal import utc_now_text
 from .layout import Store, sync_file_system, sync_folder, write_atomic
-from .manifest import BundleManifest, model_digest
+from .manifest import BundleManifest, Part, model_digest
 from .stream import hash_file
 
 RELEASE_FILE = "release.json"
@@ -46,6 +46,7 @@ def release_record(
     revisions = {model.name: model.revision for model in manifest.models}
     models = {}
     debs = {}
+    binaries = {}
     for part in manifest.parts:
         if part.type == "model":
             name = part.name.removeprefix("model-")
@@ -53,10 +54,13 @@ def release_record(
                 "part": part.name,
                 "digest": model_digest(part.files),
                 "revision": revisions.get(name, ""),
-                "files": [
-                    {"path": entry.path, "size": entry.size, "sha256": entry.sha256}
-                    for entry in sorted(part.files, key=lambda entry: entry.path)
-                ],
+                "files": _files(part),
+            }
+        elif part.type == "binaries":
+            binaries[part.name.removeprefix("binaries-")] = {
+                "part": part.name,
+                "digest": model_digest(part.files),
+                "files": _files(part),
             }
         elif part.type == "debs":
             debs[part.name.removeprefix("debs-")] = {"part": part.name}
@@ -76,8 +80,16 @@ def release_record(
             },
             "models": models,
             "debs": debs,
+            "binaries": binaries,
         }
     }
+
+
+def _files(part: Part) -> list[dict[str, object]]:
+    return [
+        {"path": entry.path, "size": entry.size, "sha256": entry.sha256}
+        for entry in sorted(part.files, key=lambda entry: entry.path)
+    ]
 
 
 def receipt_record(manifest: BundleManifest, facts: ReceiptFacts) -> dict[str, object]:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 from ..inventory.loader import Inventory
 from ..placement.arguments import engine_arguments
 from ..placement.values import Placed
+
+_TIKTOKEN: Final = "tiktoken"
+"""Name of the part of a release (`binaries-tiktoken`) with the vocabularies of harmony."""
 
 
 def resolve_instances(inventory: Inventory) -> list[dict[str, Any]]:
@@ -41,4 +44,12 @@ def _instance(
         "args": engine_arguments(placed.wanted, placed.tensor),
         "env": env,
         **{key: model[key] for key in ("lora", "speculative") if key in model},
+        **({"vocabulary": _TIKTOKEN} if _speaks_harmony(placed.wanted.architecture) else {}),
     }
+
+
+def _speaks_harmony(architecture: str | Mapping[str, Any] | None) -> bool:
+    """Tell whether vLLM gives a model's texts to openai_harmony: it does for `gpt_oss`."""
+    if isinstance(architecture, Mapping):
+        return architecture.get("model_type") == "gpt_oss"
+    return "gpt-oss" in (architecture or "").lower()

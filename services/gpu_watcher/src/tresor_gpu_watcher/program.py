@@ -16,6 +16,7 @@ from tresor.gpu.examine import booted_at, examine, needs
 from tresor.gpu.gather import gather
 from tresor.gpu.health import Finding, judge_health
 from tresor.gpu.xid import parse_line
+from tresor.system.whole_file import write_whole
 from tresor_gpu_watcher import metrics, state
 from tresor_gpu_watcher.act import Actor
 from tresor_gpu_watcher.config import Config, ConfigError, load
@@ -60,7 +61,7 @@ def _serve(config: Config, kept: state.State) -> None:
     def keep(current: state.State) -> None:
         state.save(config.state_file, current)
         figures = metrics.text(current, time.time())
-        state.write_whole(config.metrics_file, figures, mode=0o644)
+        write_whole(config.metrics_file, figures, mode=0o644)
 
     def prove() -> list[str]:
         found = findings(config.command_timeout_seconds)

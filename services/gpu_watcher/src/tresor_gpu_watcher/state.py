@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
+
+from tresor.system.whole_file import write_whole
 
 DAY_SECONDS: Final = 86400.0
 _KEPT_ACTIONS: Final = 1000
@@ -76,15 +77,3 @@ def save(path: Path, state: State) -> None:
         "capped": state.capped,
     }
     write_whole(path, json.dumps(data), sync=True)
-
-
-def write_whole(path: Path, text: str, *, sync: bool = False, mode: int = 0o600) -> None:
-    """Replace a file atomically."""
-    fresh = path.with_name(f".{path.name}.new")
-    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, mode)
-    with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
-        stream.write(text)
-        stream.flush()
-        if sync:
-            os.fsync(stream.fileno())
-    fresh.replace(path)

@@ -1,0 +1,1 @@
+"""What share of the traffic, and of the GPU time, went to smaller models."""

@@ -1,0 +1,1 @@
+"""Asks each engine of a host for a real answer, and starts one again that hangs."""
