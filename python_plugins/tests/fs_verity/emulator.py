@@ -68,6 +68,9 @@ def machine(folder: Path, root: Path, payload: Path, init: Path) -> Machine:
     shutil.copytree(payload, root / "tresor", symlinks=True)
     shutil.copyfile(init, root / "init")
     (root / "init").chmod(0o755)
+    # Unpacked packages have no accounts and no name of the system; ssh-keygen and importer ask.
+    (root / "etc/passwd").write_text("root:x:0:0:root:/tmp:/usr/sbin/nologin\n", encoding="ascii")
+    (root / "etc/os-release").write_text('ID=debian\nVERSION_ID="12"\n', encoding="ascii")
     memory = folder / "memory.cpio"
     with memory.open("wb") as target:
         subprocess.run(
