@@ -165,7 +165,7 @@ def try_store(where: Path, device: str) -> dict[str, Any]:
     weights = max(blobs, key=lambda path: path.stat().st_size)
     weights.chmod(0o644)
     found["write"] = refusal(lambda: weights.open("r+b"))
-    found["truncate"] = refusal(lambda: os.truncate(weights, 1))
+    found["truncate"] = refusal(lambda: os.truncate(weights, weights.stat().st_size))
     weights.chmod(0o444)
     found["scrub_before"] = importer("scrub", "--store", store)
     # It stays in memory, where it is good: a scrub has to look at the disk.
