@@ -15,11 +15,12 @@ import re
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from email.parser import HeaderParser
 from typing import BinaryIO
 
-from ..bundle.manifest import Part
+from ..bundle.manifest import FileEntry, Part
 from .rules import Declarations
 from .verdict import NOTE, REFUSE, RefusalError, Verdict, clean, refusal, verdict
 from .view import BundleView
@@ -37,6 +38,7 @@ _INTERPRETER = re.compile(r"(python[0-9.]*[a-z]?|activate([._].*)?)(\.exe)?", re
 _MAX_UNPACKED = 1024 * 1024 * 1024
 _MAX_RATIO = 200
 _CHUNK = 1024 * 1024
+_WORKERS = 4
 _UNSIGNED = ("RECORD", "RECORD.jws", "RECORD.p7s")
 _HASH = re.compile(r"sha(256|384|512)=[A-Za-z0-9_-]+")
 _MAX_TEXT = 16 * 1024 * 1024
@@ -315,13 +317,14 @@ def gate(view: BundleView, part: Part) -> Iterator[Verdict]:
         yield refusal(error)
         return
     owners: dict[str, tuple[str, str]] = {}
-    for path, entry in sorted(entries.items()):
-        if path in _OWN_FILES:
-            continue
+    wheels = [(path, entry) for path, entry in sorted(entries.items()) if path not in _OWN_FILES]
+    # Unpacking and hashing leave Python's lock: several at once.
+    with ThreadPoolExecutor(_WORKERS, thread_name_prefix="wheels") as pool:
+        looks = [pool.submit(_look, view, path, entry) for path, entry in wheels]
+    for (path, entry), look in zip(wheels, looks, strict=True):
         where = f"{part.name}/{path}"
         try:
-            with view.open(entry) as stream:
-                facts = inspect(stream, path, payload=True)
+            facts = look.result()
             pin = pins.pop(facts.name, None)
             if pin is None or pin[1] != entry.sha256 or not _same_version(pin[0], facts.version):
                 raise RefusalError(
@@ -336,6 +339,16 @@ def gate(view: BundleView, part: Part) -> Iterator[Verdict]:
         yield from _judge(facts, where, view.declared, owners)
     for name, (version, _) in sorted(pins.items()):
         yield verdict("wheels.missing", REFUSE, part.name, f"no wheel of {name} {version}", _LOCK)
+
+
+def _look(view: BundleView, path: str, entry: FileEntry) -> WheelFacts:
+    """Read one wheel.
+
+    Raises:
+        RefusalError: see :func:`inspect`.
+    """
+    with view.open(entry) as stream:
+        return inspect(stream, path, payload=True)
 
 
 def parse_pins(text: str, part: str) -> dict[str, tuple[str, str]]:
