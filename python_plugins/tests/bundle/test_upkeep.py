@@ -149,6 +149,21 @@ def test_sealing_says_what_the_kernel_guards(tmp_path: Path) -> None:
     assert verity.measure(tmp_path / "none") is None
 
 
+def test_failed_read_of_a_large_file_is_told_as_such(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not as an error of the buffers, which the failed read still holds."""
+    path = tmp_path / "large"
+    path.write_bytes(bytes(stream.DIRECT_MIN_BYTES + 5))
+
+    def preadv(*_: object) -> int:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(stream.os, "preadv", preadv)
+    with pytest.raises(OSError, match="Input/output error"):
+        stream.hash_file(path)
+
+
 def test_content_that_cannot_be_read_is_found_and_repaired(
     site: Site, maker: Maker, monkeypatch: pytest.MonkeyPatch
 ) -> None:

