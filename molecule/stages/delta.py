@@ -30,7 +30,7 @@ _OUT = "/run/tresor-inventory"
 _KEY = "/etc/tresor/inventory-key"
 _IMPORTER = "/usr/local/sbin/tresor-importer"
 _REVISION = "0123456789abcdef0123456789abcdef01234567"
-_CHUNK = 64 * 1024**2
+_CHUNK = 16 * 1024**2
 _RULE = re.compile(r'"rule": "([a-z.-]+)"')
 
 
