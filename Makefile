@@ -54,6 +54,15 @@ test-gpu-host: need-root setup  ## some minutes: the roles of GPU hosts on two l
 test-dkms: need-root setup  ## slow: real NVIDIA modules for a kernel of Debian, and the kernel they do not build for
 	pytest -s -o python_files='slow_gpu_build.py' bundle/tests
 
+test-fs-verity: need-root setup  ## some minutes: the store on a file system with fs-verity, in an emulated machine with Debian's kernel
+	command -v qemu-system-x86_64 >/dev/null || apt-get install -y --no-install-recommends qemu-system-x86
+	pytest -s -o python_files='slow_fs_verity.py' python_plugins/tests/fs_verity
+
+test-delta: need-root setup  ## some minutes: a bastion's signed inventory, and the bundle that carries only what it lacks
+	python -m stages destroy
+	python -m stages delta
+	python -m stages destroy
+
 test-removal: need-root setup  ## slow: on a converged lab, services switched off are gone and come back whole
 	python -m stages removal
 

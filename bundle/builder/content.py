@@ -134,7 +134,7 @@ class Maker:
             entries.append(LockedFile(item["name"], item["version"], file, blob.size, blob.sha256))
         for project in part.want.get("projects", []):
             folder = self._resolver.context.root / project
-            entries.append(projects.build_wheel(folder, self._header.epoch, self._store))
+            entries.append(projects.build_wheel(folder, self._store))
         requirements = wheels.requirements_text(entries).encode()
         version = {entry.name: entry.version for entry in entries}.get(part.want["version_of"])
         if version is None:

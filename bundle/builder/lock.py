@@ -117,11 +117,6 @@ class HeaderLock:
         }
         return json.dumps(value, indent=2) + "\n"
 
-    @property
-    def epoch(self) -> int:
-        """Return ``created`` as seconds since 1970, for reproducible archives."""
-        return int(self.created.timestamp())
-
     def with_serial(self, serial: int) -> HeaderLock:
         """Return the header under another serial number."""
         return replace(self, serial=serial, id=f"{self.created:%Y.%m}-{serial}")

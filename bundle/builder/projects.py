@@ -19,6 +19,9 @@ from bundle.builder.wheels import wheel_entry
 
 # The hook of a project that compiles some of its modules.
 COMPILING = "hatch_build.py"
+# Time stamp of all members, seconds since 1970. Any time will do as long as it is always the same:
+# with the bundle's own, an unchanged project would travel anew in every delta.
+EPOCH = 1_795_596_546
 _SKIP = {"tests", "__pycache__", "dist", "build", ".venv"}
 
 
@@ -64,19 +67,18 @@ def _compilers() -> str:
     return f"{sysconfig.get_config_var('EXT_SUFFIX')} {translator} {compiler}"
 
 
-def build_wheel(project: Path, epoch: int, store: BlobStore) -> LockedFile:
+def build_wheel(project: Path, store: BlobStore) -> LockedFile:
     """Build the wheel of ``project`` with hatchling, or take the one of an unchanged tree.
 
     Args:
         project: folder with ``pyproject.toml``.
-        epoch: time stamp of all members, seconds since 1970.
         store: where the wheel goes.
 
     Raises:
         BuilderError: the build failed or made no single wheel.
     """
     digest = hashlib.sha256()
-    digest.update(f"{importlib.metadata.version('hatchling')} {epoch}".encode())
+    digest.update(f"{importlib.metadata.version('hatchling')} {EPOCH}".encode())
     if (project / COMPILING).exists():
         digest.update(_compilers().encode())
     for path in tree_files(project):
@@ -91,7 +93,7 @@ def build_wheel(project: Path, epoch: int, store: BlobStore) -> LockedFile:
             [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder)],
             what=f"build the wheel of {project.name}",
             cwd=project,
-            env={"SOURCE_DATE_EPOCH": str(epoch), "PYTHONHASHSEED": "0"},
+            env={"SOURCE_DATE_EPOCH": str(EPOCH), "PYTHONHASHSEED": "0"},
         )
         wheels = sorted(folder.glob("*.whl"))
         if len(wheels) != 1:

@@ -24,6 +24,7 @@ def wheel(
     metadata: str = "License-Expression: MIT\n",
     entry_points: str = "",
     record: Sequence[str] | None = None,
+    packed: bool = False,
 ) -> tuple[str, bytes]:
     """Return (file name, content) of a wheel.
 
@@ -34,6 +35,7 @@ def wheel(
         metadata: further lines of METADATA.
         entry_points: content of ``entry_points.txt``; none when empty.
         record: lines of RECORD instead of the right ones.
+        packed: whether its files are compressed.
     """
     safe = name.replace("-", "_")
     folder = f"{safe}-{version}.dist-info"
@@ -46,15 +48,16 @@ def wheel(
     rows = [f"{path},{_digest(raw)},{len(raw)}" for path, raw in files.items()]
     rows = [*rows, f"{folder}/RECORD,,"] if record is None else list(record)
     files[f"{folder}/RECORD"] = ("\n".join(rows) + "\n").encode()
-    return f"{safe}-{version}-py3-none-any.whl", zip_of(files)
+    return f"{safe}-{version}-py3-none-any.whl", zip_of(files, packed=packed)
 
 
-def zip_of(files: Mapping[str, bytes]) -> bytes:
+def zip_of(files: Mapping[str, bytes], *, packed: bool = False) -> bytes:
     """Return a zip with these members."""
+    kind = zipfile.ZIP_DEFLATED if packed else zipfile.ZIP_STORED
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
         for path, raw in files.items():
-            archive.writestr(zipfile.ZipInfo(path, EPOCH), raw)
+            archive.writestr(zipfile.ZipInfo(path, EPOCH), raw, kind)
     return buffer.getvalue()
 
 

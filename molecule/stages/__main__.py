@@ -13,6 +13,7 @@ from stages import (
     boot,
     browser,
     bundle,
+    delta,
     demo,
     evaluate,
     gpu_host,
@@ -72,6 +73,7 @@ def _keep(name: str, content: object) -> None:
 
 
 VERBS: dict[str, Callable[[], None]] = {
+    "delta": delta.main,
     "demo": demo.main,
     "create": _create,
     "refuse-tampered": tamper.main,

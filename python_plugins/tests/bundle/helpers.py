@@ -6,10 +6,13 @@ import hashlib
 import json
 import shutil
 import struct
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
+import pytest
+
+from tresor.bundle import metadata
 from tresor.bundle.layout import Store
 from tresor.bundle.machine import Importer, Machine, Outcome, Request, locked
 from tresor.bundle.manifest import dump_canonical
@@ -154,6 +157,19 @@ class Maker:
         """Return where a content lies on the medium."""
         digest = hashlib.sha256(content).hexdigest()
         return self.bundle / "blobs" / digest[:2] / digest
+
+
+def sign_unseen(maker: Maker, raw: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sign bytes as the manifest without a look at them, as a stolen builder would."""
+    maker.make()
+    for old in (maker.bundle / "targets").iterdir():
+        old.unlink()
+    digest = hashlib.sha256(raw).hexdigest()
+    (maker.bundle / "targets" / f"{digest}.bundle.json").write_bytes(raw)
+    good = metadata.parse_manifest(dump_canonical(maker.manifest()))
+    with monkeypatch.context() as patch:
+        patch.setattr(metadata, "parse_manifest", lambda _raw: replace(good, digest=digest))
+        maker.sign()
 
 
 @dataclass

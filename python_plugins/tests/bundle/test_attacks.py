@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from python_plugins.tests.bundle.helpers import NOW, Maker, Site, safetensors
+from python_plugins.tests.bundle.helpers import NOW, Maker, Site, safetensors, sign_unseen
 from tresor.bundle import importer, metadata
 from tresor.bundle.canonical import dump_canonical
 from tresor.bundle.errors import BundleError, EnvironmentNotReadyError, RejectedError, UsageError
@@ -295,20 +295,7 @@ def test_signed_path_that_leaves_its_folder(
 ) -> None:
     document = maker.manifest()
     document["parts"][1]["files"][0]["path"] = path  # type: ignore[index]
-    raw = dump_canonical(document)
-    maker.make()
-    for old in (maker.bundle / "targets").iterdir():
-        old.unlink()
-    digest = hashlib.sha256(raw).hexdigest()
-    (maker.bundle / "targets" / f"{digest}.bundle.json").write_bytes(raw)
-    good = metadata.parse_manifest(dump_canonical(maker.manifest()))
-    with monkeypatch.context() as patch:  # a stolen builder does not check what it signs
-        import dataclasses
-
-        patch.setattr(
-            metadata, "parse_manifest", lambda _raw: dataclasses.replace(good, digest=digest)
-        )
-        maker.sign()
+    sign_unseen(maker, dump_canonical(document), monkeypatch)
     refused(site, "manifest.path", lambda: site.take(maker))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from python_plugins.tests.bundle.helpers import Maker, Site
-from tresor.bundle import verity
+from tresor.bundle import stream, verity
 from tresor.bundle.errors import BundleError, EnvironmentNotReadyError, UsageError
 from tresor.bundle.machine import locked
 
@@ -138,9 +139,50 @@ def test_one_person_can_stop_a_release_but_not_make_one(site: Site, maker: Maker
     assert not site.store.approvals(digest).exists(), "approvals of before do not count"
 
 
-def test_sealing_says_whether_the_kernel_guards_a_file(tmp_path: Path) -> None:
-    path = tmp_path / "file"
-    path.write_bytes(b"content")
+def test_sealing_says_what_the_kernel_guards(tmp_path: Path) -> None:
+    paths = [tmp_path / "one", tmp_path / "other"]
+    for path in paths:
+        path.write_bytes(b"content")
     # Both answers are right here: it depends on kernel and file system. They must agree.
-    assert verity.seal(path) == verity.is_sealed(path)
-    assert not verity.is_sealed(tmp_path / "none")
+    sealed = verity.seal_all(paths)
+    assert sealed == sum(verity.measure(path) is not None for path in paths)
+    assert verity.measure(tmp_path / "none") is None
+
+
+def test_failed_read_of_a_large_file_is_told_as_such(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not as an error of the buffers, which the failed read still holds."""
+    path = tmp_path / "large"
+    path.write_bytes(bytes(stream.DIRECT_MIN_BYTES + 5))
+
+    def preadv(*_: object) -> int:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(stream.os, "preadv", preadv)
+    with pytest.raises(OSError, match="Input/output error"):
+        stream.hash_file(path)
+
+
+def test_content_that_cannot_be_read_is_found_and_repaired(
+    site: Site, maker: Maker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As fs-verity answers for a sealed content that changed underneath: EIO, at every reading."""
+    release(site, maker, 1)
+    broken = blob_of(site, b"deb").stat().st_ino
+    real = stream.hash_prefix
+
+    def hash_prefix(path: Path, length: int | None = None) -> object:
+        if path.stat().st_ino == broken:
+            raise OSError(errno.EIO, "Input/output error", str(path))
+        return real(path, length)
+
+    monkeypatch.setattr(stream, "hash_prefix", hash_prefix)
+    with locked(site.store):
+        findings = site.importer().scrub()
+    assert any("x_1_amd64.deb: cannot be read" in item for item in findings)
+    assert site.events()[-1] == "store.scrub.bad"
+    assert site.take(maker).message.startswith("repaired")
+    assert blob_of(site, b"deb").stat().st_ino != broken
+    with locked(site.store):
+        assert site.importer().scrub() == []

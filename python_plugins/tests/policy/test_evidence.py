@@ -256,6 +256,10 @@ REPORTS: dict[str, tuple[Change, str]] = {
     "unknown severity": (with_finding(severity="none"), "vulnerabilities.form"),
     "no word on exploits": (with_finding(exploited="no"), "vulnerabilities.form"),
     "time without a zone": (with_finding(published="2026-01-01T00:00:00"), "vulnerabilities.form"),
+    "published in the future": (
+        with_finding(published=stamp(NOW + timedelta(days=400))),
+        "vulnerabilities.open",
+    ),
     "high with a fix": (with_finding(), "vulnerabilities.open"),
     "critical without a fix": (
         with_finding(severity="critical", fixed=None),

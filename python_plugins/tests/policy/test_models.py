@@ -192,6 +192,8 @@ CODE = {
     "trust nested": {"text_config": {"trust_remote_code": True}},
     "pipelines": {"custom_pipelines": {"x": {"impl": "pipeline.P"}}},
     "generate": {"custom_generate": "evil/repo"},
+    "in the base of an adapter": {"base_model": {"config": {"auto_map": {"AutoModel": "m.M"}}}},
+    "in a list of an adapter": {"modules": [{"x": {"auto_map": ["m.M", None]}}]},
     "adapter": {"auto_mapping": {"base_model_class": "M", "parent_library": "os"}},
 }
 
@@ -210,6 +212,9 @@ def test_configuration_that_runs_code_is_refused(bench: Bench, name: str, file: 
         b'{"a":1,"a":2}',
         b'{"x":{"auto_map":null,"auto_map":{"a":"b"}}}',
         b'{"a":NaN}',
+        b'{"a":-Infinity}',
+        b'{"a":1e999}',
+        b'{"a":' + b"9" * 5_000 + b"}",
         b"{",
         b"\xff",
         b"",

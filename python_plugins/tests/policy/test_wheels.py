@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import struct
+import zipfile
 
 import pytest
 from hypothesis import given, settings
@@ -32,6 +34,9 @@ def spoil(bench: Bench, *found: tuple[str, bytes]) -> list[str]:
         "demo_app-1.0.data/purelib/evil.pth",
         "demo_app-1.0.data/platlib/sitecustomize.py",
         "SiteCustomize.py",
+        "demo_app-1.0.data/data/lib/python3.11/site-packages/evil.pth",
+        "demo_app-1.0.data/data/lib64/python3.13/site-packages/sitecustomize.py",
+        "demo_app-1.0.data/data/pyvenv.cfg",
     ],
 )
 def test_file_that_runs_at_start_needs_an_allowance(bench: Bench, path: str) -> None:
@@ -42,6 +47,80 @@ def test_file_that_runs_at_start_needs_an_allowance(bench: Bench, path: str) -> 
     assert bench.refused() == []
     bench.declared = Declarations(allow={("wheels.start-up", "other"): frozenset({path})})
     assert bench.refused() == ["wheels.start-up"]
+
+
+@pytest.mark.parametrize(
+    ("members", "program"),
+    [
+        ({"demo_app-1.0.data/scripts/python3": b"#!/bin/sh"}, "python3"),
+        ({"demo_app-1.0.data/data/bin/python3.11": b"\x7fELF"}, "python3.11"),
+        ({"demo_app-1.0.data/scripts/activate.fish": b""}, "activate.fish"),
+    ],
+)
+def test_program_in_the_interpreters_place_is_refused(
+    bench: Bench, members: dict[str, bytes], program: str
+) -> None:
+    assert spoil(bench, makers.wheel("demo-app", "1.0", members)) == ["wheels.start-up"]
+    text = f"[console_scripts]\n{program} = demo:run\n"
+    assert spoil(bench, makers.wheel("demo-app", "1.0", {}, entry_points=text)) == [
+        "wheels.start-up"
+    ]
+    good = "[console_scripts]\npythonic = demo:run\nactivator = demo:run\n"
+    assert spoil(bench, makers.wheel("demo-app", "1.0", {}, entry_points=good)) == []
+
+
+def test_program_of_another_wheel_is_not_replaced(bench: Bench) -> None:
+    text = "[console_scripts]\nvllm = demo:run\n"
+    first = makers.wheel("demo-app", "1.0", {}, entry_points=text)
+    other = makers.wheel("evil", "1.0", {"evil-1.0.data/scripts/vllm": b"#!/bin/sh"})
+    assert spoil(bench, first, other) == ["wheels.collision"]
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "vllm-9.egg-info/entry_points.txt",
+        "Evil-1.0.DIST-INFO/entry_points.txt",
+        "demo_app-1.0.data/purelib/evil-1.0.dist-info/entry_points.txt",
+        "demo_app-1.0.data/purelib/demo_app-1.0.dist-info/entry_points.txt",
+        "demo_app-1.0.data/data/lib/python3.11/site-packages/evil-1.0.dist-info/entry_points.txt",
+        "evil.egg-info",
+    ],
+)
+def test_metadata_of_another_package_is_refused(bench: Bench, path: str) -> None:
+    """Its entry points would be found as those of a package that nobody pinned."""
+    members = {path: b"[vllm.general_plugins]\nevil = demo:run\n"}
+    assert "wheels.metadata" in spoil(bench, makers.wheel("demo-app", "1.0", members))
+
+
+@pytest.mark.parametrize("line", ["Name: evil\n", "Version: 9\n"])
+def test_metadata_with_two_identities_is_refused(bench: Bench, line: str) -> None:
+    found = makers.wheel("demo-app", "1.0", {}, metadata=f"License-Expression: MIT\n{line}")
+    assert "wheels.metadata" in spoil(bench, found)
+
+
+def test_file_that_is_not_what_record_says_is_refused(bench: Bench) -> None:
+    """The digest of the wheel is right: whoever changed the file also locked the wheel."""
+    file, good = makers.wheel("demo-app", "1.0", {"demo.py": b"1"})
+    changed = dict(members_of(good))
+    changed["demo.py"] = b"2"
+    assert spoil(bench, (file, makers.zip_of(changed))) == ["wheels.record"]
+
+
+def test_wheel_that_unpacks_to_much_more_is_refused(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(wheels, "_MAX_UNPACKED", 1000)
+    found = makers.wheel("demo-app", "1.0", {"demo.bin": b"\0" * 5_000_000}, packed=True)
+    assert "wheels.zip" in spoil(bench, found)
+    monkeypatch.undo()
+    assert spoil(bench, found) == []
+
+
+def members_of(raw: bytes) -> dict[str, bytes]:
+    """Return the files of a wheel."""
+    with zipfile.ZipFile(io.BytesIO(raw)) as archive:
+        return {name: archive.read(name) for name in archive.namelist()}
 
 
 @pytest.mark.parametrize(

@@ -8,14 +8,18 @@ Standard library only; runs as the engine's user, inside the engine's sandbox.
 With RECORD, a file that was hashed less than MAX_AGE seconds ago is not hashed again while inode,
 size, mtime and ctime are the same: an engine of 800 GB then restarts at once. Whoever changes a
 file changes its ctime, which nobody can set; files belong to root, the record to the engine.
+A file that fs-verity seals is believed for as long as the kernel holds it to the same digest: what
+changes underneath then cannot be read at all.
 """
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import os
 import stat
+import struct
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -23,6 +27,7 @@ from pathlib import Path
 
 _CHUNK = 4 * 1024 * 1024
 _THREADS = 4
+_MEASURE_VERITY = 0xC0046686  # FS_IOC_MEASURE_VERITY
 
 
 def _digest(path: Path) -> str:
@@ -31,6 +36,18 @@ def _digest(path: Path) -> str:
         while chunk := file.read(_CHUNK):
             digest.update(chunk)
     return digest.hexdigest()
+
+
+def _measure(path: Path) -> str:
+    """Return the fs-verity digest that the kernel holds a file to, empty if it is not sealed."""
+    buffer = bytearray(struct.pack("<HH", 0, 64)) + bytearray(64)
+    try:
+        with path.open("rb", buffering=0) as file:
+            fcntl.ioctl(file, _MEASURE_VERITY, buffer)
+    except OSError:
+        return ""
+    algorithm, size = struct.unpack_from("<HH", buffer)
+    return f"{algorithm}:{bytes(buffer[4 : 4 + size]).hex()}"
 
 
 class Record:
@@ -54,13 +71,21 @@ class Record:
         """Return the file's digest: the one of the record while it may be believed."""
         identity = [status.st_dev, status.st_ino, status.st_size]
         identity += [status.st_mtime_ns, status.st_ctime_ns]
+        sealed = _measure(path)
         match self._old.get(str(path)):
             case {"identity": known, "sha256": str(digest), "hashed": int() | float() as hashed}:
-                if known == identity and 0 <= self._now - hashed < self._max_age:
+                fresh = 0 <= self._now - hashed < self._max_age
+                kept = sealed != "" and self._old[str(path)].get("verity") == sealed
+                if known == identity and (fresh or (kept and self._max_age > 0)):
                     self._new[str(path)] = self._old[str(path)]
                     return digest
         found = _digest(path)
-        self._new[str(path)] = {"identity": identity, "sha256": found, "hashed": self._now}
+        self._new[str(path)] = {
+            "identity": identity,
+            "sha256": found,
+            "hashed": self._now,
+            "verity": sealed,
+        }
         return found
 
     def save(self) -> None:

@@ -123,18 +123,15 @@ class Copier:
         Sealing (fs-verity) is an addition where kernel and file system have it.
         """
         folders = set()
-        sealed, possible = 0, True
-        here = set(_names(self._staging))
-        for entry in blobs:
-            if entry.sha256 in here:
-                staged = self._staging / entry.sha256
-                target = self._store.blob(entry.sha256)
-                if target.parent not in folders:
-                    target.parent.mkdir(mode=0o755, exist_ok=True)
-                    folders.add(target.parent)
-                possible = possible and verity.seal(staged)
-                sealed += possible
-                staged.replace(target)
+        names = set(_names(self._staging))
+        here = [entry.sha256 for entry in blobs if entry.sha256 in names]
+        sealed = verity.seal_all(self._staging / name for name in here)
+        for name in here:
+            target = self._store.blob(name)
+            if target.parent not in folders:
+                target.parent.mkdir(mode=0o755, exist_ok=True)
+                folders.add(target.parent)
+            (self._staging / name).replace(target)
         if len(folders) <= _FEW_FOLDERS:
             for folder in folders:
                 sync_folder(folder)
@@ -180,7 +177,7 @@ class Copier:
         try:
             damaged = False
             for path in self._found(entry):
-                if path.stat().st_size == entry.size and hash_file(path) == entry.sha256:
+                if _is_whole(path, entry):
                     self._progress.add(entry.size)
                     return _One("kept")
                 damaged = True
@@ -385,11 +382,7 @@ def damaged_contents(store: Store, blobs: list[FileEntry], progress: Progress) -
     """Hash contents at rest in the store; return those that are missing or not what they were."""
 
     def is_damaged(entry: FileEntry) -> bool:
-        path = store.blob(entry.sha256)
-        try:
-            damaged = path.stat().st_size != entry.size or hash_file(path) != entry.sha256
-        except OSError:
-            damaged = True
+        damaged = not _is_whole(store.blob(entry.sha256), entry)
         progress.add(entry.size)
         return damaged
 
@@ -397,6 +390,14 @@ def damaged_contents(store: Store, blobs: list[FileEntry], progress: Progress) -
         verdicts = list(pool.map(is_damaged, blobs))
     progress.finish()
     return [entry for entry, damaged in zip(blobs, verdicts, strict=True) if damaged]
+
+
+def _is_whole(path: Path, entry: FileEntry) -> bool:
+    """Hash a file of ours; one that the disk or fs-verity does not let us read is not whole."""
+    try:
+        return path.stat().st_size == entry.size and hash_file(path) == entry.sha256
+    except OSError:
+        return False
 
 
 def _wrong(entry: FileEntry, seen: str) -> RejectedError:

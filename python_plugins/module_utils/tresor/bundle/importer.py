@@ -12,7 +12,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 
-from . import keys_cli, report
+from . import holdings, keys_cli, report
 from .bootstrap import Places, bootstrap
 from .errors import EXIT_ENVIRONMENT, EXIT_OK, EXIT_REJECTED, BundleError, EnvironmentNotReadyError
 from .layout import Store
@@ -77,6 +77,8 @@ def _command(store: Store, options: argparse.Namespace) -> int:
             outcome = importer.activate(options.allowed_signers)
         case "switch":
             outcome = importer.switch(options.release, options.person, options.reason)
+        case "inventory":
+            outcome = holdings.export(importer, options.out, options.key)
         case "gc":
             count, size = importer.collect_garbage()
             message = f"removed {count} content(s), {size:,} bytes"

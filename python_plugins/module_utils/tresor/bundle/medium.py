@@ -15,7 +15,7 @@ from pathlib import Path
 
 from .canonical import load_strict, sha256_hex
 from .errors import BundleError, EnvironmentNotReadyError, RejectedError
-from .manifest import BundleManifest, FileEntry
+from .manifest import MAX_MANIFEST_BYTES, BundleManifest, FileEntry
 from .trust import MAX_METADATA_BYTES, TARGET_NAME, VerifiedMetadata
 
 VOLUME_FILE = "volume.json"
@@ -52,9 +52,16 @@ class Medium:
         """Return the raw bytes of ``bundle.json`` that the signatures vouch for.
 
         Raises:
-            RejectedError: rule ``signature.target``: absent, or other bytes.
+            RejectedError: rule ``signature.target``: absent, or other bytes; ``manifest.size``.
         """
         path = f"targets/{verified.bundle_sha256}.{TARGET_NAME}"
+        if verified.bundle_size > MAX_MANIFEST_BYTES:
+            # Before the first byte is read: the file may be as long as the signed length says.
+            raise RejectedError(
+                "manifest.size",
+                f"{verified.bundle_size} bytes were signed, at most {MAX_MANIFEST_BYTES} are read",
+                path,
+            )
         raw = self.read(path, verified.bundle_size)
         if raw is None:
             raise RejectedError("signature.target", "the signed manifest is missing", path)

@@ -48,6 +48,9 @@ def build_parser() -> argparse.ArgumentParser:
     start.add_argument("--python", type=Path, default=Places.python)
     verb("verify-store", "Hash the active release again.")
     verb("scrub", "Hash every kept release and every waiting content again.")
+    told = verb("inventory", "Write and sign what this site has, for the builder of a delta.")
+    told.add_argument("--out", type=Path, required=True, help="folder, for example on a stick")
+    told.add_argument("--key", type=Path, required=True, help="the site's private SSH key")
     verb("gc", "Remove contents that no kept release and no waiting bundle needs.")
     add_commands(verbs.add_parser("keys", help="the keys that release a bundle, and its signing"))
     return parser

@@ -223,8 +223,8 @@ def relink(store: Store, manifest: BundleManifest) -> int:
             try:
                 if link.lstat().st_ino == blob.stat().st_ino or hash_file(link) == entry.sha256:
                     continue
-            except FileNotFoundError:
-                pass
+            except OSError:
+                pass  # not there, or not readable: the disk's or fs-verity's refusal
             link.parent.chmod(0o755)
             fresh = link.with_name(f".{link.name}.new")
             fresh.unlink(missing_ok=True)
@@ -271,7 +271,11 @@ def verify_tree(
             info = path.stat()
             if info.st_mode & 0o222:
                 findings.append(f"{relative}: is writable (mode {info.st_mode & 0o777:04o})")
-            digest = hashes.get(info.st_ino) or hash_file(path)
+            try:
+                digest = hashes.get(info.st_ino) or hash_file(path)
+            except OSError as error:
+                findings.append(f"{relative}: cannot be read ({error.strerror})")
+                continue
             hashes[info.st_ino] = digest
             if digest != entry.sha256:
                 findings.append(f"{relative}: content is not what was imported")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from datetime import UTC, datetime
 
 from .verdict import RefusalError
@@ -11,7 +12,7 @@ FRESH = "Build the bundle again with the current builder"
 
 
 def load(raw: bytes, *, limit: int, rule: str, thing: str, action: str = FRESH) -> object:
-    """Parse JSON: size limit, UTF-8, no duplicate keys, no NaN. Floats are allowed.
+    """Parse JSON: size limit, UTF-8, no duplicate keys, no NaN. Finite floats are allowed.
 
     Raises:
         RefusalError: rules ``<rule>.size`` and ``<rule>.json``.
@@ -20,7 +21,10 @@ def load(raw: bytes, *, limit: int, rule: str, thing: str, action: str = FRESH) 
         raise RefusalError(f"{rule}.size", thing, f"{len(raw)} bytes, at most {limit}", action)
     try:
         return json.loads(
-            raw.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_no_constant
+            raw.decode("utf-8"),
+            object_pairs_hook=_unique,
+            parse_constant=_no_constant,
+            parse_float=_finite,
         )
     except (ValueError, RecursionError) as error:
         raise RefusalError(f"{rule}.json", thing, f"not strict JSON: {error}", action) from error
@@ -41,6 +45,13 @@ def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
     if len(result) != len(pairs):
         raise ValueError("a key appears twice in one object")
     return result
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if math.isinf(value):
+        raise ValueError(f"{text[:40]} is beyond every number")
+    return value
 
 
 def _no_constant(text: str) -> object:

@@ -230,7 +230,9 @@ def _open(
         severe = item.severity == "critical" or (
             item.severity in ("high", "unknown") and item.fixed
         )
-        if (severe or item.exploited) and item.published <= grace:
+        # What is published only in the future has no time of grace: the date is wrong.
+        old = item.published <= grace or item.published > view.now + _CLOCK
+        if (severe or item.exploited) and old:
             yield verdict(
                 "vulnerabilities.open",
                 REFUSE,

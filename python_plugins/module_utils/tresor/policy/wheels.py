@@ -6,18 +6,21 @@ package: start-up files, plugins that other programs load, files that belong to 
 
 from __future__ import annotations
 
+import base64
 import configparser
 import csv
+import hashlib
 import io
 import re
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from email.parser import HeaderParser
 from typing import BinaryIO
 
-from ..bundle.manifest import Part
+from ..bundle.manifest import FileEntry, Part
 from .rules import Declarations
 from .verdict import NOTE, REFUSE, RefusalError, Verdict, clean, refusal, verdict
 from .view import BundleView
@@ -27,7 +30,15 @@ GATE = "wheels"
 _OWN_FILES = ("requirements.txt", "environment.json")
 _PIN = re.compile(r"([A-Za-z0-9._-]+)==(\S+) --hash=sha256:([0-9a-f]{64})")
 _START_UP = re.compile(r"(sitecustomize|usercustomize)(/.*|\..*)?", re.I)
-_DIST_INFO = re.compile(r"[^/]+\.dist-info/")
+_METADATA = (".dist-info", ".egg-info")
+# Where the scheme "data" reaches site-packages after all: its root is the environment's.
+_DATA_SITE = re.compile(r"(?:local/)?lib(?:32|64)?/python[0-9.]+/(?:site|dist)-packages/(.+)", re.I)
+# The environment's own programs: whoever replaces them runs at every start.
+_INTERPRETER = re.compile(r"(python[0-9.]*[a-z]?|activate([._].*)?)(\.exe)?", re.I)
+_MAX_UNPACKED = 1024 * 1024 * 1024
+_MAX_RATIO = 200
+_CHUNK = 1024 * 1024
+_WORKERS = 4
 _UNSIGNED = ("RECORD", "RECORD.jws", "RECORD.p7s")
 _HASH = re.compile(r"sha(256|384|512)=[A-Za-z0-9_-]+")
 _MAX_TEXT = 16 * 1024 * 1024
@@ -48,7 +59,8 @@ class WheelFacts:
         licence: SPDX expression of ``License-Expression``, or empty.
         licence_hints: other texts about the licence: ``License`` and classifiers.
         plugins: groups of entry points that other programs load, each with its names.
-        start_up: files that the interpreter runs at its start.
+        start_up: files and programs that the interpreter runs at its start, or that replace it.
+        programs: name in ``bin`` -> what it is (a digest, or the function it calls).
         files: installed path by digest as RECORD has it.
         record: what RECORD says wrongly of files that are there.
     """
@@ -59,6 +71,7 @@ class WheelFacts:
     licence_hints: tuple[str, ...]
     plugins: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     start_up: tuple[str, ...] = ()
+    programs: Mapping[str, str] = field(default_factory=dict)
     files: Mapping[str, str] = field(default_factory=dict)
     record: tuple[str, ...] = ()
 
@@ -68,12 +81,13 @@ def normalise(name: str) -> str:
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
-def inspect(stream: BinaryIO, file: str) -> WheelFacts:
-    """Read a wheel: structure, RECORD, metadata, entry points. Payload bytes are not read.
+def inspect(stream: BinaryIO, file: str, *, payload: bool = False) -> WheelFacts:
+    """Read a wheel: structure, RECORD, metadata, entry points.
 
     Args:
         stream: the wheel.
         file: its file name, which must agree with its metadata.
+        payload: also unpack every file and compare it with RECORD.
 
     Raises:
         RefusalError: rules ``wheels.zip``, ``wheels.record``, ``wheels.metadata``.
@@ -81,13 +95,7 @@ def inspect(stream: BinaryIO, file: str) -> WheelFacts:
     archive = open_strict(stream, GATE, file)
     sizes = {item.filename: item.file_size for item in archive.infolist() if not item.is_dir()}
     name, version = _from_file_name(file)
-    folders = {path.partition("/")[0] for path in sizes if _DIST_INFO.match(path)}
-    wanted = [folder for folder in folders if normalise(folder[:-10]).startswith(f"{name}-")]
-    if len(folders) != 1 or len(wanted) != 1:
-        raise RefusalError(
-            "wheels.metadata", file, f"has the folders {sorted(folders)}", "Get it from its maker"
-        )
-    folder = wanted[0]
+    folder = _metadata_folder(sizes, name, file)
 
     def text(path: str) -> str:
         if sizes.get(path, 0) > _MAX_TEXT:
@@ -108,8 +116,14 @@ def inspect(stream: BinaryIO, file: str) -> WheelFacts:
             ) from error
 
     files, wrong = _record(text(f"{folder}/RECORD"), folder, sizes, file)
+    if payload:
+        wrong += _differing(archive, {path: files[path] for path in files if files[path]}, file)
     headers = HeaderParser().parsestr(text(f"{folder}/METADATA"))
     seen = (normalise(headers.get("Name", "")), headers.get("Version", ""))
+    if any(len(headers.get_all(key) or []) > 1 for key in ("Name", "Version")):
+        raise RefusalError(
+            "wheels.metadata", file, "its metadata has two names or versions", "Remove the wheel"
+        )
     if seen[0] != name or not _same_version(seen[1], version):
         raise RefusalError(
             "wheels.metadata",
@@ -122,6 +136,7 @@ def inspect(stream: BinaryIO, file: str) -> WheelFacts:
         if f"{folder}/entry_points.txt" in sizes
         else {}
     )
+    programs = _programs(files, entry_points)
     classifiers = headers.get_all("Classifier") or []
     hints = [headers.get("License", "")[:500]]
     hints += [item for item in classifiers if item.startswith("License ::")]
@@ -131,7 +146,13 @@ def inspect(stream: BinaryIO, file: str) -> WheelFacts:
         licence=headers.get("License-Expression", ""),
         licence_hints=tuple(hint for hint in hints if hint),
         plugins={key: value for key, value in entry_points.items() if not _INERT.fullmatch(key)},
-        start_up=tuple(sorted(path for path in sizes if _runs_at_start(path))),
+        start_up=tuple(
+            sorted(
+                {path for path in sizes if _runs_at_start(path)}
+                | {f"bin/{program}" for program in programs if _INTERPRETER.fullmatch(program)}
+            )
+        ),
+        programs=programs,
         files=files,
         record=tuple(wrong),
     )
@@ -148,20 +169,94 @@ def _same_version(left: str, right: str) -> bool:
     return left.replace("_", "-").replace("-", ".") == right.replace("_", "-").replace("-", ".")
 
 
+def _metadata_folder(sizes: Mapping[str, int], name: str, file: str) -> str:
+    """Return the folder of the wheel's metadata; it must be the only one, wherever they come from.
+
+    Interpreters find entry points in every such folder of site-packages, whoever put it there.
+    """
+    tops = {path: (_installed(path) or "").partition("/")[0] for path in sizes}
+    folders = {top for top in tops.values() if top.casefold().endswith(_METADATA)}
+    wanted = [
+        folder
+        for folder in folders
+        if folder.endswith(".dist-info") and normalise(folder[:-10]).startswith(f"{name}-")
+    ]
+    stray = [path for path, top in tops.items() if top in folders and not path.startswith(top)]
+    if len(folders) != 1 or len(wanted) != 1 or stray:
+        raise RefusalError(
+            "wheels.metadata",
+            file,
+            f"has the folders {sorted(folders)}{', through ' + stray[0] if stray else ''}",
+            "Get it from its maker",
+        )
+    return wanted[0]
+
+
 def _installed(path: str) -> str | None:
     """Return where an installer puts a member below site-packages; None for other places."""
     top, _, rest = path.partition("/")
     if not top.endswith(".data"):
         return path
     scheme, _, rest = rest.partition("/")
+    if scheme == "data":
+        match = _DATA_SITE.fullmatch(rest)
+        return match[1] if match else None
     return rest if scheme in ("purelib", "platlib") else None
 
 
+def _programs(
+    files: Mapping[str, str], entry_points: Mapping[str, tuple[str, ...]]
+) -> dict[str, str]:
+    """Return what an installer puts into the environment's ``bin``."""
+    found = {}
+    for path, digest in files.items():
+        top, _, rest = path.partition("/")
+        scheme, _, place = rest.partition("/")
+        if top.endswith(".data") and scheme == "data" and place.startswith("bin/"):
+            found[place.removeprefix("bin/")] = digest
+        elif top.endswith(".data") and scheme == "scripts":
+            found[place] = digest
+    for group in ("console_scripts", "gui_scripts"):
+        found |= dict.fromkeys(entry_points.get(group, ()), f"[{group}]")
+    return found
+
+
 def _runs_at_start(path: str) -> bool:
+    top, _, rest = path.partition("/")
+    if top.endswith(".data") and rest == "data/pyvenv.cfg":
+        return True
     place = _installed(path)
     return place is not None and (
         ("/" not in place and place.endswith(".pth")) or bool(_START_UP.fullmatch(place))
     )
+
+
+def _differing(archive: zipfile.ZipFile, digests: Mapping[str, str], file: str) -> list[str]:
+    """Unpack every file and return those that are not what RECORD says."""
+    members = archive.infolist()
+    unpacked = sum(member.file_size for member in members)
+    packed = sum(member.compress_size for member in members)
+    if unpacked > max(_MAX_UNPACKED, packed * _MAX_RATIO):
+        raise RefusalError(
+            "wheels.zip", file, f"unpacks {packed} bytes to {unpacked}", "Remove the wheel"
+        )
+    wrong = []
+    for path, told in digests.items():
+        algorithm, _, wanted = told.partition("=")
+        if algorithm not in ("sha256", "sha384", "sha512"):
+            continue  # named by _record already
+        digest = hashlib.new(algorithm)
+        try:
+            with archive.open(path) as stream:
+                while chunk := stream.read(_CHUNK):
+                    digest.update(chunk)
+        except (zipfile.BadZipFile, zlib.error, OSError, EOFError, RuntimeError) as error:
+            raise RefusalError(
+                "wheels.zip", file, f"{path} cannot be unpacked: {error}", "Remove the wheel"
+            ) from error
+        if base64.urlsafe_b64encode(digest.digest()).decode().rstrip("=") != wanted.rstrip("="):
+            wrong.append(path)
+    return wrong
 
 
 def _record(
@@ -222,13 +317,14 @@ def gate(view: BundleView, part: Part) -> Iterator[Verdict]:
         yield refusal(error)
         return
     owners: dict[str, tuple[str, str]] = {}
-    for path, entry in sorted(entries.items()):
-        if path in _OWN_FILES:
-            continue
+    wheels = [(path, entry) for path, entry in sorted(entries.items()) if path not in _OWN_FILES]
+    # Unpacking and hashing leave Python's lock: several at once.
+    with ThreadPoolExecutor(_WORKERS, thread_name_prefix="wheels") as pool:
+        looks = [pool.submit(_look, view, path, entry) for path, entry in wheels]
+    for (path, entry), look in zip(wheels, looks, strict=True):
         where = f"{part.name}/{path}"
         try:
-            with view.open(entry) as stream:
-                facts = inspect(stream, path)
+            facts = look.result()
             pin = pins.pop(facts.name, None)
             if pin is None or pin[1] != entry.sha256 or not _same_version(pin[0], facts.version):
                 raise RefusalError(
@@ -243,6 +339,16 @@ def gate(view: BundleView, part: Part) -> Iterator[Verdict]:
         yield from _judge(facts, where, view.declared, owners)
     for name, (version, _) in sorted(pins.items()):
         yield verdict("wheels.missing", REFUSE, part.name, f"no wheel of {name} {version}", _LOCK)
+
+
+def _look(view: BundleView, path: str, entry: FileEntry) -> WheelFacts:
+    """Read one wheel.
+
+    Raises:
+        RefusalError: see :func:`inspect`.
+    """
+    with view.open(entry) as stream:
+        return inspect(stream, path, payload=True)
 
 
 def parse_pins(text: str, part: str) -> dict[str, tuple[str, str]]:
@@ -268,12 +374,16 @@ def parse_pins(text: str, part: str) -> dict[str, tuple[str, str]]:
 def _own_findings(facts: WheelFacts) -> Iterator[tuple[str, str, str]]:
     """Yield (rule, value, what it means) of what a wheel does beside installing a package."""
     for path in facts.start_up:
-        yield "wheels.start-up", path, f"{path} runs at every start of the interpreter"
+        yield (
+            "wheels.start-up",
+            path,
+            f"{path} runs at every start of the interpreter, or replaces it",
+        )
     for group, names in sorted(facts.plugins.items()):
         shown = ", ".join(names)
         yield "wheels.plugin", group, f"entry points [{group}] {shown} are loaded by other programs"
     for path in facts.record:
-        yield "wheels.record", path, f"RECORD has another size or no digest of {path}"
+        yield "wheels.record", path, f"RECORD has another size or digest of {path}, or none"
 
 
 def _judge(
@@ -304,3 +414,7 @@ def _collisions(
         owner = owners.setdefault(place, (facts.name, digest))
         if owner[0] != facts.name and owner[1] != digest:
             yield "wheels.collision", place, f"would replace {place} of {owner[0]}"
+    for name in facts.programs:
+        owner = owners.setdefault(f"../bin/{name}", (facts.name, ""))
+        if owner[0] != facts.name:
+            yield "wheels.collision", f"bin/{name}", f"would replace the program of {owner[0]}"

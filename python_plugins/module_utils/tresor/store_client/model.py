@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..bundle import verity
 from ..bundle.disk import check_space, remove_tree
 from ..bundle.errors import RejectedError
 from ..bundle.layout import sync_file_system
@@ -110,6 +111,8 @@ def pull(model: WantedModel, connection: Connection) -> int:
         for folder, _, _ in os.walk(staged):
             Path(folder).chmod(0o755)
         sync_file_system(staged)
+        # Where the file system has it: from here on the kernel refuses changed weights by itself.
+        verity.seal_all(staged / entry.path for entry in model.files)
         if model.folder.exists():
             remove_tree(model.folder)  # incomplete: is_present said no
         staged.rename(model.folder)
