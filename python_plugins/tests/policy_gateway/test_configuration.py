@@ -20,6 +20,28 @@ SCHEMAS = ROOT / "python_plugins/module_utils/tresor/schema"
 SOURCE = ROLE / "templates/etc/tresor/gateway/gateway.yml.j2"
 
 
+ENTRY = """\
+  - name: NAME
+    artefact: NAME
+    architecture: HuggingFaceTB/SmolLM2-135M
+    task: chat
+    aliases: []
+    context_tokens: 2048
+    quantization: none
+    parallelism: {tensor: 1, pipeline: 1}
+    engine: {environment: vllm-cpu, device: cpu, args: {}, env: {VLLM_CPU_KVCACHE_SPACE: "1"}}
+    placement:
+      - {instance: NAME, groups: [], hosts: [HOSTS], port: PORT}
+"""
+MODEL = ENTRY.replace("NAME", "other").replace("HOSTS", "gpu1").replace("PORT", "8102")
+CANARY = (
+    ENTRY.replace("NAME", "next")
+    .replace("HOSTS", "gpu2")
+    .replace("PORT", "8103")
+    .replace("tokens: 2048\n", "tokens: 4096\n    canary: {of: other, percent: 20}\n")
+)
+
+
 def given(plan: dict[str, Any]) -> dict[str, Any]:
     """Return the role's options as playbooks/vars/wiring.yml takes them from the plan."""
     guardrails = dict(plan["guardrails"])
@@ -30,7 +52,8 @@ def given(plan: dict[str, Any]) -> dict[str, Any]:
         "policy_gateway_models": plan["models"],
         "policy_gateway_instances": plan["instances"],
         "policy_gateway_artefacts": {
-            instance["artefact"]: {"digest": "sha256:aa"} for instance in plan["instances"]
+            instance["artefact"]: {"digest": f"sha256:{instance['artefact']}"}
+            for instance in plan["instances"]
         },
         "policy_gateway_host_names": {name: host["fqdn"] for name, host in plan["hosts"].items()},
         "policy_gateway_access": plan["access"],
@@ -52,6 +75,8 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> schema.Config:
         "    - {model: small, kind: llama-guard, categories: {S6: flag}}\n"
     )
     path.write_text(path.read_text(encoding="utf-8") + listed, encoding="utf-8")
+    with (lab / "group_vars/all/models.yml").open("a", encoding="utf-8") as stream:
+        stream.write(MODEL + CANARY)
     plan = resolve(load_inventory(lab, SCHEMAS))["tresor_plan"]
     render(folder / "gateway.yml", given(plan), SOURCE, ROLE)
     return config.load(folder / "gateway.yml")
@@ -81,3 +106,27 @@ def test_nobody_may_ask_the_classifier_outside(written: schema.Config) -> None:
 
 def test_deadline_of_the_disk_reaches_the_service(written: schema.Config) -> None:
     assert written.audit.deadline_seconds == 7
+
+
+def test_canary_is_a_replica_with_its_own_name_digest_and_share(written: schema.Config) -> None:
+    models = {model.name: model for model in written.models}
+    base, canary = models["other"], models["next"]
+    assert (base.artefact_digest, base.context_tokens) == ("sha256:other", 2048)
+    told = {r.url.split("//")[1]: (r.served_name, r.variant, r.weight) for r in base.replicas}
+    assert told == {
+        "gpu1.site.example:8102": ("other", None, 1000),
+        "gpu2.site.example:8103": ("next", "next", 250),
+    }
+    assert {r.variant: r.artefact_digest for r in base.replicas} == {
+        None: None,
+        "next": "sha256:next",
+    }
+    assert canary.artefact_digest == "sha256:next"
+    assert [(r.variant, r.weight) for r in canary.replicas] == [(None, 100)]
+    assert {r.weight for r in models["all-minilm-l6-v2"].replicas} == {100}
+
+
+def test_nobody_may_ask_for_a_canary_by_its_name_unless_a_rule_says_so(
+    written: schema.Config,
+) -> None:
+    assert all("next" not in rule.models for rule in written.access)

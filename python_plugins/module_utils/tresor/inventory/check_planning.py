@@ -28,6 +28,10 @@ def check(sources: Sources) -> Iterator[Problem]:
     for path, name in named:
         if name and name not in models and models:
             yield sources.problem("planning", path, "unknown model", one_of(models, name))
+        tried = text(mapping(mapping(models.get(name)).get("canary")).get("of"))
+        if tried and path[0] == "load":
+            wrong = f"is a canary: its load is a part of that of {tried}, which must bear the whole"
+            yield sources.problem("planning", path, wrong, f"write {tried}, or remove the entry")
     for position, name in texts(alternatives.get("gpus")):
         try:
             find(name)

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from ..placement.site import Capacity
 from . import (
+    check_canaries,
     check_extras,
     check_flows,
     check_hardware,
@@ -38,6 +39,7 @@ CHECKS: Final = (
     check_network,
     check_models,
     check_extras,
+    check_canaries,
     check_policy,
     check_flows,
     check_planning,

@@ -63,7 +63,9 @@ def capacity_of(
     revisions = int(planning.get("model_revisions", DEFAULT_REVISIONS))
     misfits: list[Misfit] = list(placement.misfits)
     if not misfits:
-        misfits += check_headroom(placement, survive)
+        # A lost canary leaves nobody without an answer: its share goes back to its model.
+        spare = {model["name"]: 0 for model in concerns["models"] if "canary" in model}
+        misfits += check_headroom(placement, survive, spare)
     found, notes = check_needs(placement, revisions)
     notes += [
         f"{item.id}: GPUs {', '.join(map(str, item.gpus))} do not lie in one NVLink domain; their "

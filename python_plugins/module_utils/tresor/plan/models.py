@@ -7,6 +7,7 @@ from typing import Any
 
 from ..catalogue.routes import NAME, Candidate, auto_route
 from ..inventory.loader import Inventory
+from .canaries import add_canaries
 
 
 def resolve_models(inventory: Inventory, instances: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -34,7 +35,7 @@ def resolve_models(inventory: Inventory, instances: list[dict[str, Any]]) -> lis
             }
             for adapter in model.get("lora", ())
         ]
-    return found
+    return add_canaries(found, inventory.concerns["models"])
 
 
 def resolve_routes(inventory: Inventory) -> list[dict[str, Any]]:
@@ -64,8 +65,11 @@ def _catalogue(inventory: Inventory, index: int) -> dict[str, Any]:
             "overrides": list(merged.overrides),
         }
     }
-    wanted = merged.entry["gateway"].get("fallback")
+    # A canary that fails is no model's fallback, and by its own name it answers for itself or not.
+    wanted = merged.entry["gateway"].get("fallback") if "canary" not in merged.model else None
     for other, candidate in sorted(inventory.resolved.items()):
+        if "canary" in candidate.model:
+            continue
         if candidate.entry["name"] == wanted and other != index:
             found["fallback"] = candidate.model["name"]
             break
@@ -73,8 +77,13 @@ def _catalogue(inventory: Inventory, index: int) -> dict[str, Any]:
 
 
 def _candidates(inventory: Inventory) -> Iterator[Candidate]:
-    """Yield the models that write, by class; a model without an entry says its class itself."""
+    """Yield the models that write, by class; a model without an entry says its class itself.
+
+    A canary is met by way of the model whose users try it.
+    """
     for index, model in enumerate(inventory.concerns["models"]):
+        if "canary" in model:
+            continue
         merged = inventory.resolved.get(index)
         part = merged.entry["gateway"]["auto"] if merged is not None else model.get("class", "none")
         if merged is not None and part in ("small", "medium", "large"):

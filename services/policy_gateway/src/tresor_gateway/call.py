@@ -18,6 +18,7 @@ from tresor_gateway.guardrails.pipeline import Guard
 from tresor_gateway.http.exchange import EVENT_STREAM, Exchange, Headers
 from tresor_gateway.identity.authenticator import Identity
 from tresor_gateway.upstream.forward import Forward
+from tresor_gateway.upstream.pool import Replica
 from tresor_gateway.upstream.sse import DONE
 
 if TYPE_CHECKING:
@@ -249,11 +250,14 @@ class Call:
         tokens: Tokens | None = None
         if forward is not None:
             tokens = forward.tokens
-            record.engine = forward.engine.address if forward.engine is not None else ""
             record.attempts = forward.attempts
-            if forward.model and forward.model != record.model:
-                record.fallback_of, record.model = record.model, forward.model
-                record.model_digest = ""
+            replica = forward.replica
+            if replica is not None:
+                record.engine = replica.engine.address
+                record.variant = replica.variant
+                record.model_digest = replica.digest
+                if replica.model != record.model:
+                    record.fallback_of, record.model = record.model, replica.model
             first_ns = self.first_ns or forward.first_byte_ns
             if first_ns is not None and record.latency_us is not None:
                 record.latency_us.first = (first_ns - exchange.received_ns) // 1000
@@ -342,9 +346,14 @@ class Call:
         endpoint, model = record.endpoint, record.model
         metrics.requests.add(endpoint, model, record.decision, str(record.status))
         metrics.reasons.add(record.decision, record.reason)
-        if forward is None or record.decision == "deny":
+        if forward is None:
             return
         received = self.exchange.received_ns
+        asked = forward.replica
+        if asked is not None and (asked.counted or forward.left):
+            self._count_variant(record, forward, asked, now)
+        if record.decision == "deny":
+            return
         metrics.total.observe((now - received) / 1e9, endpoint, model)
         if self.first_ns is not None:
             metrics.first.observe((self.first_ns - received) / 1e9, endpoint, model)
@@ -352,6 +361,28 @@ class Call:
         if tokens is not None:
             metrics.tokens.add(model, "prompt", amount=tokens.prompt)
             metrics.tokens.add(model, "completion", amount=tokens.completion)
+
+    def _count_variant(
+        self, record: records.Decision, forward: Forward, asked: Replica, now: int
+    ) -> None:
+        """Add it to the figures by which a model and its variants are compared."""
+        metrics, received = self._gateway.metrics, self.exchange.received_ns
+        for left in forward.left:
+            metrics.variant_failures.add(left.model, left.counted)
+        model, variant = asked.model, asked.counted
+        if not variant:
+            # A fallback without variants answered for a model that has some.
+            return
+        metrics.variant_requests.add(model, variant, record.decision, str(record.status))
+        if record.decision == "deny":
+            return
+        metrics.variant_total.observe((now - received) / 1e9, model, variant)
+        if self.first_ns is not None:
+            metrics.variant_first.observe((self.first_ns - received) / 1e9, model, variant)
+        tokens = forward.tokens
+        if tokens is not None:
+            metrics.variant_tokens.add(model, variant, "prompt", amount=tokens.prompt)
+            metrics.variant_tokens.add(model, variant, "completion", amount=tokens.completion)
 
     def _finished(self) -> None:
         self._recorded = True

@@ -30,12 +30,17 @@ class Catalogue:
         self.tasks: dict[str, str] = {}
         self.models: list[Model] = []
         for entry in models:
+            digest = entry.artefact_digest or ""
+            compared = any(replica.variant is not None for replica in entry.replicas)
             model = Model(
                 entry.name,
                 entry.task,
-                tuple(pool.replica(replica, entry.name) for replica in entry.replicas),
+                tuple(
+                    pool.replica(replica, entry.name, digest, compared=compared)
+                    for replica in entry.replicas
+                ),
                 entry.context_tokens,
-                entry.artefact_digest or "",
+                digest,
                 entry.affinity,
                 entry.fallback,
             )

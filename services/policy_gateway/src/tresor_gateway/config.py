@@ -12,7 +12,7 @@ from urllib.parse import SplitResult, urlsplit
 
 import msgspec
 
-from tresor_gateway import config_people, config_sections
+from tresor_gateway import config_people, config_sections, config_variants
 from tresor_gateway import config_schema as schema
 from tresor_gateway.access import TASKS_OF_ENDPOINT
 from tresor_gateway.addresses import is_loopback_host, split_address
@@ -132,6 +132,7 @@ def _check(config: schema.Config) -> Iterator[str]:
     yield from _check_access(config)
     yield from content_policy.problems(config)
     yield from config_sections.problems(config)
+    yield from config_variants.problems(config)
     yield from config_people.check(config)
     limited = any(rule.limits is not None for rule in config.access)
     if config.usage.file is None and limited and config.workers > 1:

@@ -119,11 +119,17 @@ class Upstream(Section, frozen=True, kw_only=True):
 
 
 class Replica(Section, frozen=True, kw_only=True):
-    """One engine that serves a model; ``ca_file`` if it is not of those of ``upstream``."""
+    """One engine that serves a model; ``ca_file`` if it is not of those of ``upstream``.
+
+    With ``variant`` it serves something else under the model's name, such as a new revision that
+    a share of the conversations tries: that name and this ``artefact_digest`` are recorded.
+    """
 
     url: Text
     ca_file: Text | None = None
     served_name: Name | None = None
+    variant: Name | None = None
+    artefact_digest: Text | None = None
     weight: Annotated[int, Meta(ge=0, le=1000)] = 100
     max_requests: Count | None = None
 

@@ -86,6 +86,7 @@ class Decision(Base):
     groups: list[str] = []
     model: str = ""
     model_digest: str = ""
+    variant: str = ""
     route: str = ""
     fallback_of: str = ""
     engine: str = ""

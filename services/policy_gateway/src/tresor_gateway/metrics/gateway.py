@@ -92,6 +92,33 @@ class GatewayMetrics:
             "Requests refused because all replicas had as many as they may have.",
             ("model",),
         )
+        self.variant_requests = Counter(
+            "tresor_gateway_variant_requests_total",
+            "Requests by the variant of the model that was asked last.",
+            ("model", "variant", "decision", "status"),
+        )
+        self.variant_failures = Counter(
+            "tresor_gateway_variant_failures_total",
+            "Requests that left a variant without an answer and were given to another engine.",
+            ("model", "variant"),
+        )
+        self.variant_tokens = Counter(
+            "tresor_gateway_variant_tokens_total",
+            "Tokens as counted by engines, by variant.",
+            ("model", "variant", "kind"),
+        )
+        self.variant_first = Histogram(
+            "tresor_gateway_variant_time_to_first_token_seconds",
+            "From the first byte of a streamed request to the first event, by variant.",
+            FIRST_EDGES,
+            ("model", "variant"),
+        )
+        self.variant_total = Histogram(
+            "tresor_gateway_variant_request_duration_seconds",
+            "From the first byte of an allowed request to the last byte, by variant.",
+            TOTAL_EDGES,
+            ("model", "variant"),
+        )
         self.classifier_verdicts = Counter(
             "tresor_gateway_classifier_verdicts_total",
             "Texts by what a classifier said of them.",
@@ -120,6 +147,11 @@ class GatewayMetrics:
             self.verdicts,
             self.findings,
             self.judging,
+            self.variant_requests,
+            self.variant_failures,
+            self.variant_tokens,
+            self.variant_first,
+            self.variant_total,
             self.classifier_verdicts,
             self.classifier_failures,
             self.classifier_seconds,

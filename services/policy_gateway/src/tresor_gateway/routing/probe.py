@@ -73,13 +73,14 @@ class Prober:
         An engine that answered within the last half of the interval is left out, so one that stops
         to work is found within one and a half intervals and the probe's own time.
         """
-        work = [
-            self._probe(model, replica)
+        # A variant is a replica of two models if it may be asked by its own name, too.
+        known = {
+            (replica.engine.address, replica.served_name): (model, replica)
             for model in self.catalogue.models
             for replica in model.replicas
             if self._pool.is_quiet(replica.engine, self._interval / 2)
-        ]
-        await asyncio.gather(*work)
+        }
+        await asyncio.gather(*(self._probe(model, replica) for model, replica in known.values()))
 
     async def _probe(self, model: Model, replica: Replica) -> None:
         engine = replica.engine

@@ -84,6 +84,8 @@ def _spans(one: Finished) -> list[dict[str, Any]]:
     spans = [_span(one, one.span, one.parent, (_SERVER, name), one.began, about, failed)]
     if record.attempts:
         about = common | {"server.address": record.engine, "tresor.attempts": record.attempts}
+        if record.variant:
+            about["gen_ai.response.model"] = record.variant
         if record.tokens is not None:
             about["gen_ai.usage.input_tokens"] = record.tokens.prompt
             about["gen_ai.usage.output_tokens"] = record.tokens.completion

@@ -99,16 +99,13 @@ class Forward:
         self.first_byte_ns: int | None = None
         self.tokens: Tokens | None = None
         self.attempts = 0
+        # Replicas of models with variants that gave no answer, so that another one was asked.
+        self.left: tuple[Replica, ...] = ()
 
     @property
-    def engine(self) -> Engine | None:
-        """The engine asked last."""
-        return self._replica.engine if self._replica is not None else None
-
-    @property
-    def model(self) -> str:
-        """The model of the replica asked last."""
-        return self._replica.model if self._replica is not None else ""
+    def replica(self) -> Replica | None:
+        """The replica asked last."""
+        return self._replica
 
     def start(self, replicas: Sequence[Replica]) -> None:
         """Begin, in this order; the receiver hears about the outcome later, never during this."""
@@ -143,6 +140,9 @@ class Forward:
     def _next(self) -> None:
         """Ask the next replica, or give up."""
         self._drop_connection()
+        left = self._replica
+        if left is not None and left.counted:
+            self.left += (left,)
         if not self._waiting:
             self._refuse(
                 self._last_error
@@ -372,8 +372,8 @@ class Forward:
             # Silence while we do not read is not the engine's.
             self._extend(self._settings.idle_seconds)
             return
-        engine = self.engine
-        log.warning("engine %s: deadline passed", engine.address if engine else "-")
+        replica = self._replica
+        log.warning("engine %s: deadline passed", replica.engine.address if replica else "-")
         started = self.started_stream
         self._close()
         receiver = self._last_report()

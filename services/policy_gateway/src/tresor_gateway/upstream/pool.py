@@ -70,6 +70,14 @@ class Replica:
     model: str = ""
     weight: int = 100
     max_requests: int | None = None
+    # What it serves in the model's place; empty for the model itself.
+    variant: str = ""
+    # Of the artefact it serves.
+    digest: str = ""
+    # What its figures are compared under; empty where nothing is tried beside the model.
+    counted: str = ""
+    # The model's own come before its variants, and those without weight come last.
+    rank: int = 0
 
     @property
     def full(self) -> bool:
@@ -110,8 +118,13 @@ class EnginePool:
         """Every engine, for metrics."""
         return self._engines.values()
 
-    def replica(self, config: schema.Replica, model: str) -> Replica:
+    def replica(
+        self, config: schema.Replica, model: str, digest: str = "", *, compared: bool = False
+    ) -> Replica:
         """The replica that a configuration entry describes.
+
+        ``digest`` is that of the model, which a variant never has. ``compared`` says that the model
+        has variants.
 
         Raises:
             ConfigError: its own authority cannot be read.
@@ -121,8 +134,17 @@ class EnginePool:
         engine = self._engines.setdefault(engine.address, engine)
         # Read anew with every configuration, so that a new authority needs no restart.
         engine.trust = self._trust(config)
+        variant = config.variant or ""
         return Replica(
-            engine, config.served_name or model, model, config.weight, config.max_requests
+            engine,
+            config.served_name or model,
+            model,
+            config.weight,
+            config.max_requests,
+            variant,
+            config.artefact_digest or ("" if variant else digest),
+            (variant or model) if compared else "",
+            2 * int(config.weight == 0) + int(variant != ""),
         )
 
     def _trust(self, config: schema.Replica) -> ssl.SSLContext | None:
@@ -145,8 +167,9 @@ class EnginePool:
         """Healthy replicas with room, the best first.
 
         With a key the replica that the key belongs to is the best, unless it has clearly more to
-        do than another one; otherwise the one with the least load, in turn among equals. A replica
-        whose weight is 0 gets requests only when there is no other.
+        do than another one of the same variant; otherwise the one with the least load, in turn
+        among equals. After a variant the model's own are asked. A replica whose weight is 0 gets
+        requests only when there is no other.
         """
         found = [r for r in replicas if not r.full and self.is_healthy(r.engine)]
         if len(found) < 2:
@@ -154,14 +177,20 @@ class EnginePool:
         self._turn += 1
         turn = self._turn % len(found)
         found = found[turn:] + found[:turn]
-        found.sort(key=lambda replica: (replica.weight == 0, replica.load))
+        found.sort(key=lambda replica: (replica.rank, replica.load))
         if key is None:
             return found
         weighted = [replica for replica in found if replica.weight]
         home = max(weighted, key=lambda r: score(key, r.engine.address, r.weight), default=found[0])
-        if home.engine.in_flight - found[0].engine.in_flight <= self._settings.affinity_slack:
-            found.remove(home)
-            found.insert(0, home)
+        best = found[0]
+        if home.variant != best.variant:
+            # However busy it is: its share stays what it is, and nobody changes the model half-way.
+            best = next(r for r in found if r.variant == home.variant)
+        if home.engine.in_flight - best.engine.in_flight <= self._settings.affinity_slack:
+            best = home
+        if best is not found[0]:
+            found.remove(best)
+            found.insert(0, best)
         return found
 
     def doubtful(self, replicas: Iterable[Replica], usable: Sequence[Replica]) -> list[Replica]:
