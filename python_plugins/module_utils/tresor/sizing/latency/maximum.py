@@ -14,9 +14,11 @@ from .workloads import Limits
 # deviations.
 CROWD: Final = 2.33
 SEARCH_STEPS: Final = 24
+# What a unit of skewness adds to that, in deviations (Cornish and Fisher).
+SKEW: Final = (CROWD**2 - 1) / 6
 # A crowd whose steps grow as its number would never dissolve; the token budget and the slots end
 # it before.
-GROWTH: Final = 0.9
+GROWTH: Final = 0.95
 
 
 @dataclass(frozen=True)
@@ -85,7 +87,8 @@ def crowds(rank: Rank, state: Maximum) -> tuple[float, float]:
     wider = number + CROWD * math.sqrt(number)
     growth = math.log(_at(rank, wider).step / state.step) / math.log(wider / number)
     calm = 1.0 - min(GROWTH, max(0.0, growth))
-    moment = CROWD * math.sqrt(number / calm)
+    # The number has the tail of a negative binomial distribution: its skewness in deviations.
+    moment = CROWD * math.sqrt(number / calm) + SKEW * (2 - calm) / calm
     evened = math.sqrt(2 * (calm - 1 + math.exp(-calm))) / calm
     return _at(rank, number + moment).step, _at(rank, number + moment * evened).step
 
