@@ -6,8 +6,8 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from tresor.sizing.latency.choice import choose
 from tresor.sizing.latency.constants import Constants
-from tresor.sizing.latency.question import answer
 
 from .priors import FIXED, Prior
 from .rows import Case, logarithm, weights
@@ -49,14 +49,8 @@ class Residual:
 def residual(case: Case, logs: Mapping[str, float]) -> Residual:
     """Return the residual of a case under the logarithms of constants."""
     recorder = _Recorder({**FIXED, **logs})
-    best: float | None = None
-    rate = -1.0
-    for question, work in case.questions:
-        found = answer(question, Constants(recorder), work)
-        if (found.tokens_per_second or 0.0) > rate:
-            rate = found.tokens_per_second or 0.0
-            best = getattr(found, case.attribute)
-    predicted = logarithm(best)
+    _, _, found = choose(case.questions, Constants(recorder))
+    predicted = logarithm(getattr(found, case.attribute))
     value = IMPOSSIBLE if predicted is None else predicted - math.log(case.measured)
     return Residual(value, frozenset(recorder.seen))
 

@@ -192,6 +192,23 @@ def test_benchmark_chooses_its_layout_and_uses_every_gpu() -> None:
     assert found["quantization"] == "fp8"
 
 
+def test_layout_of_a_benchmark_with_limits_is_the_one_set_up_offline() -> None:
+    kinds = ("mlperf_offline", "mlperf_server", "mlperf_interactive")
+    options = {"model": "gpt-oss-120b", "gpu": "B200", "engine": "TensorRT-LLM"}
+    layouts = [latency(**options, metric_kind=kind) for kind in kinds]
+    assert {one["tensor_parallel_size"] for one in layouts} == {1}
+    assert {one["replicas"] for one in layouts} == {8}
+
+
+def test_layout_that_cannot_keep_the_limits_is_given_up() -> None:
+    options = {"model": "deepseek-r1", "gpu": "H200", "engine": "TensorRT-LLM"}
+    offline = latency(**options, metric_kind="mlperf_offline")
+    interactive = latency(**options, metric_kind="mlperf_interactive")
+    assert offline["data_parallel_size"] == 8
+    assert interactive["tensor_parallel_size"] == 8
+    assert interactive["itl_ms"] < 15
+
+
 def test_benchmark_is_known_from_a_config_that_carries_the_name() -> None:
     config = {
         "model_id": "meta-llama/Llama-3.1-8B-Instruct",

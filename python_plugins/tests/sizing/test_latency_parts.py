@@ -9,7 +9,7 @@ import pytest
 from tresor.sizing.gpu import find
 from tresor.sizing.latency.context import causal_pairs, mean_cached
 from tresor.sizing.latency.engines import SGLANG, TENSORRT, VLLM, generation, overlaps
-from tresor.sizing.latency.maximum import CROWD, Maximum, fullest_within
+from tresor.sizing.latency.maximum import CROWD, Maximum, crowds, fullest, fullest_within
 from tresor.sizing.latency.question import bytes_per_sequence
 from tresor.sizing.latency.static import run_batch
 from tresor.sizing.latency.steady import Rank, Request
@@ -297,8 +297,52 @@ def test_limit_on_the_first_token_bounds_what_runs() -> None:
     assert tight.running < fullest_state(Limits(2000, 1000)).running
 
 
-def test_limits_out_of_reach_return_one_sequence() -> None:
-    assert fullest_state(Limits(2000, 1)).running == 1
+def test_limits_out_of_reach_return_one_sequence_and_say_so() -> None:
+    state = fullest_state(Limits(2000, 1))
+    assert state.running == 1
+    assert not state.kept
+    assert fullest_state(Limits(2000, 12)).kept
+
+
+def exact_crowd(rank: Rank, running: int) -> float:
+    """Return the step of the crowd that one request in a hundred meets.
+
+    Requests that share a rank meet in numbers n with p(n) / p(n - 1) = arrivals per time at which
+    n requests end: exact for any lengths of the answers.
+    """
+    states = [fullest(rank, n) for n in range(1, 2 * running + 100)]
+    weight, weights = 1.0, [1.0]
+    for state in states:
+        weight *= states[running - 1].rate / state.rate
+        weights.append(weight)
+    total, seen, highest = sum(weights), 0.0, 0
+    for highest, weight in enumerate(weights):  # noqa: B007 (the number is used after the loop)
+        seen += weight
+        if seen >= 0.99 * total:
+            break
+    return states[highest - 1].step
+
+
+def shared_rank() -> Rank:
+    work = work_of("meta-llama/Llama-3.1-8B", Layout())
+    return Rank(work, ideal_speed(H100), Request(1000, 200), 100_000)
+
+
+@pytest.mark.parametrize("running", [8, 40])
+def test_crowds_have_the_spread_of_requests_that_share_a_speed(running: int) -> None:
+    rank = shared_rank()
+    state = fullest(rank, running)
+    moment, mean = crowds(rank, state)
+    assert moment == pytest.approx(exact_crowd(rank, running), rel=0.05)
+    assert state.step < mean < moment
+
+
+def test_crowds_of_a_rank_near_its_limit_are_understated_not_overstated() -> None:
+    # There the step grows nearly as fast as the crowd, and the distribution has a long tail.
+    rank = shared_rank()
+    moment, _ = crowds(rank, fullest(rank, 200))
+    exact = exact_crowd(rank, 200)
+    assert 0.7 * exact < moment < exact
 
 
 def test_waits_count_mixers_and_blocks_not_layers() -> None:

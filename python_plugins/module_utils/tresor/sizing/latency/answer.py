@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from .constants import Constants
+from .choice import choose
 from .fitted import CONSTANTS, ERRORS
-from .question import Answer, Question, answer
+from .question import Answer, Question
 from .resolve import resolve
 from .work import Work
 
@@ -33,22 +33,8 @@ def latency(**options: Any) -> dict[str, Any]:  # noqa: ANN401 (options are chec
         SizingError: an option is wrong, or the model does not fit.
     """
     resolved = resolve(options)
-    question, work, found = _best(resolved.questions, CONSTANTS)
+    question, work, found = choose(resolved.questions, CONSTANTS)
     return _as_dict(question, work, found, resolved.notes)
-
-
-def _best(
-    questions: tuple[tuple[Question, Work], ...], constants: Constants
-) -> tuple[Question, Work, Answer]:
-    """Return the layout with the highest throughput."""
-    best: tuple[Question, Work, Answer] | None = None
-    for question, work in questions:
-        found = answer(question, constants, work)
-        if best is None or (found.tokens_per_second or 0) > (best[2].tokens_per_second or 0):
-            best = (question, work, found)
-    if best is None:
-        raise RuntimeError("no layout to compute: resolve returned none")
-    return best
 
 
 def _ms(seconds: float | None) -> float | None:

@@ -23,7 +23,8 @@ def open_loop(rank: Rank, *, rate: float, slots: float) -> tuple[Steady, bool]:
     """
     full = closed_loop(rank, users=slots, slots=slots)
     if rate >= full.rate * FULL:
-        return full, False
+        # Near its limit a house completes what arrives, though nobody can say when.
+        return replace(full, rate=min(full.rate, rate)), False
     low, high = 0.0, slots
     state = full
     for _ in range(ROUNDS):

@@ -63,7 +63,10 @@ class Question:
 
 @dataclass(frozen=True)
 class Answer:
-    """Seconds and tokens a second; ``queued`` users wait for a slot. None: not defined."""
+    """Seconds and tokens a second; ``queued`` users wait for a slot. None: not defined.
+
+    ``kept`` is false where even one sequence exceeds the limits of a benchmark.
+    """
 
     ttft: float | None
     ttft_95: float | None
@@ -76,6 +79,7 @@ class Answer:
     queued: float
     parts: Parts
     stable: bool = True
+    kept: bool = True
 
 
 def bytes_per_sequence(work: Work, length: float, *, windows: bool = True) -> float:
@@ -212,4 +216,5 @@ def _maximum(question: Question, state: Maximum, slots: float) -> Answer:
         slots=slots * question.replicas,
         queued=0.0,
         parts=state.parts,
+        kept=state.kept,
     )

@@ -211,9 +211,12 @@ def step(work: Work, speed: Speed, load: Load) -> Parts:
         filled = _filled(speed.tile, rows)
     for one in work.experts:
         read += one.read * touched / speed.expert_read
-        reached = speed.compute[one.arithmetic] * speed.expert * filled
+        reached = speed.expert * filled
         if one.arithmetic == WEIGHT_ONLY:
-            reached *= speed.expert_unpack
+            # Unpacking counts once: grouped kernels have a share of their own for it.
+            reached *= speed.compute["bf16"] * speed.expert_unpack
+        else:
+            reached *= speed.compute[one.arithmetic]
         busy += 2 * one.parameters * tokens * spread / reached
     cache = max(
         load.sequences * load.cache_bytes / speed.cache,

@@ -52,11 +52,12 @@ _WORKLOADS: Final = {
     "llama270b": Workload(
         "meta-llama/Llama-2-70b-hf", 294, 294, Limits(2000, 200), Limits(450, 40)
     ),
-    # CNN/DailyMail, answers of at most 128 tokens.
+    # CNN/DailyMail. The model writes on until it is cut at 128 tokens (the 73 of the articles' own
+    # summaries are not what it answers).
     "llama318b": Workload(
         "meta-llama/Llama-3.1-8B",
         778,
-        73,
+        128,
         Limits(2000, 100, freedom=16),
         Limits(500, 30, freedom=16),
     ),
@@ -76,7 +77,12 @@ _WORKLOADS: Final = {
     # Summaries of 6 396 PubMed papers of about 8 000 tokens each, as a public loader of the set
     # describes them; the mean answer is that of MLPerf's compliance test (TEST09).
     "gptoss120b": Workload(
-        "openai/gpt-oss-120b", 8000, 1278, Limits(3000, 80), Limits(2000, 15), assumed=True
+        "openai/gpt-oss-120b",
+        8000,
+        1278,
+        Limits(3000, 80, freedom=16),
+        Limits(2000, 15, freedom=16),
+        assumed=True,
     ),
 }
 
