@@ -18,7 +18,7 @@ import stat
 from collections.abc import Collection, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from ..bundle.canonical import dump_canonical
 from ..bundle.content import normalised
@@ -27,7 +27,7 @@ from ..bundle.layout import write_atomic
 MARKER = ".tresor-environment.json"
 COMPILED = ".tresor-compiled.json"
 _CHUNK = 1 << 20
-_SCRIPTS = PurePosixPath("bin")
+_SCRIPTS = "bin"
 
 
 class DamagedError(Exception):
@@ -49,17 +49,9 @@ class Unpacked:
     info: str
 
     @property
-    def site(self) -> PurePosixPath:
+    def site(self) -> str:
         """The folder of packages, below the release."""
-        return PurePosixPath("lib", f"python{self.python}", "site-packages")
-
-
-@dataclass(frozen=True)
-class _File:
-    """One file of a wheel: where it is below the release, and its digest and size in RECORD."""
-
-    path: PurePosixPath
-    row: list[str]
+        return f"lib/python{self.python}/site-packages"
 
 
 def marker(release: Path) -> dict[str, object]:
@@ -128,113 +120,126 @@ def _project(info: str) -> str:
 
 def _take(wheel: Unpacked, release: Path, compiled: dict[str, str]) -> bool:
     """Take one wheel over whole, or leave nothing of it."""
-    made: list[Path] = []
+    made: list[str] = []
     try:
         files = list(_files(wheel))
-        for file in files:
-            _compare(wheel.release / file.path, file.row)
-        rows = [_link(wheel, file, release, made) for file in files]
-        for file in files:
-            _link_compiled(wheel, file.path, release, compiled, made)
-        record = release / wheel.site / wheel.info / "RECORD"
+        for path, row in files:
+            if f"sha256={_digest(f'{wheel.release}/{path}')}" != row[1]:
+                raise DamagedError(path)
+        rows = _Linking(wheel, release, made).link(files, compiled)
+        record = f"{release}/{wheel.site}/{wheel.info}/RECORD"
         text = io.StringIO()
         csv.writer(text, lineterminator="\n").writerows([*rows, [f"{wheel.info}/RECORD", "", ""]])
         made.append(record)
-        record.write_text(text.getvalue(), encoding="utf-8")
-    except (DamagedError, OSError, ValueError, UnicodeDecodeError, csv.Error):
+        Path(record).write_text(text.getvalue(), encoding="utf-8")
+    except (DamagedError, OSError, ValueError, csv.Error):
         # A file that changed, a file system that links no more: the wheel itself has it all.
         for path in made:
-            path.unlink(missing_ok=True)
+            Path(path).unlink(missing_ok=True)
         return False
     return True
 
 
-def _files(wheel: Unpacked) -> Iterator[_File]:
-    """The files of a wheel but for its RECORD.
+def _files(wheel: Unpacked) -> Iterator[tuple[str, list[str]]]:
+    """The files of a wheel but for its RECORD: path below the release, and RECORD's row.
 
     Raises:
         DamagedError: RECORD names no digest, or a place outside of the environment.
     """
-    record = wheel.release / wheel.site / wheel.info / "RECORD"
-    with record.open(encoding="utf-8", newline="") as stream:
+    own = f"{wheel.info}/RECORD"
+    with (wheel.release / wheel.site / own).open(encoding="utf-8", newline="") as stream:
         for row in csv.reader(stream):
             if len(row) != 3:
-                raise DamagedError(f"{record}: {row}")
-            if row[0] == f"{wheel.info}/RECORD":
+                raise DamagedError(str(row))
+            if row[0] == own:
                 continue
-            path = PurePosixPath(os.path.normpath(wheel.site / row[0]))
-            if path.is_absolute() or path.parts[0] == ".." or not row[1].startswith("sha256="):
-                raise DamagedError(f"{record}: {row}")
-            yield _File(path, row)
+            path = os.path.normpath(f"{wheel.site}/{row[0]}")
+            if row[0].startswith("/") or path.startswith("..") or row[1][:7] != "sha256=":
+                raise DamagedError(str(row))
+            yield path, row
 
 
-def _compare(path: Path, row: list[str]) -> None:
-    if f"sha256={_digest(path)}" != row[1]:
-        raise DamagedError(str(path))
-
-
-def _digest(path: Path) -> str:
+def _digest(path: str) -> str:
     """The SHA-256 of a plain file in RECORD's spelling.
 
     Raises:
         DamagedError: it is a link, or no file.
     """
+    return _spelled(_sha256(path).digest())
+
+
+def _sha256(path: str) -> hashlib._Hash:
     digest = hashlib.sha256()
     descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    with os.fdopen(descriptor, "rb", buffering=0) as stream:
+    try:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise DamagedError(str(path))
-        while chunk := stream.read(_CHUNK):
+            raise DamagedError(path)
+        while chunk := os.read(descriptor, _CHUNK):
             digest.update(chunk)
-    return _spelled(digest.digest())
+    finally:
+        os.close(descriptor)
+    return digest
 
 
 def _spelled(digest: bytes) -> str:
     return base64.urlsafe_b64encode(digest).rstrip(b"=").decode()
 
 
-def _link(wheel: Unpacked, file: _File, release: Path, made: list[Path]) -> list[str]:
-    """Give ``release`` the file; returns its row in RECORD."""
-    source, target = wheel.release / file.path, release / file.path
-    target.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-    if file.path.parent == _SCRIPTS:
+class _Linking:
+    """Gives an environment the files of a wheel; ``made`` grows by what was made."""
+
+    def __init__(self, wheel: Unpacked, release: Path, made: list[str]) -> None:
+        self._source = f"{wheel.release}/"
+        self._target = f"{release}/"
+        self._tag = f".cpython-{wheel.python.replace('.', '')}.pyc"
+        self._made = made
+        self._folders: set[str] = set()
+
+    def link(
+        self, files: Iterable[tuple[str, list[str]]], compiled: dict[str, str]
+    ) -> list[list[str]]:
+        """Link files, and what Python has compiled of them; returns their rows in RECORD."""
+        rows = []
+        for path, row in files:
+            folder, _, name = path.rpartition("/")
+            self._make(folder)
+            own = self._script(path, row) if folder == _SCRIPTS else None
+            if own is None:
+                self._link(path)
+            rows.append(own or row)
+            if name.endswith(".py"):
+                cached = f"{folder}/__pycache__/{name[:-3]}{self._tag}"
+                known = compiled.get(cached)
+                # A compiled file names its source by time and size, which a link keeps.
+                if known is not None and self._is_still(cached, known):
+                    self._make(f"{folder}/__pycache__")
+                    self._link(cached)
+        return rows
+
+    def _make(self, folder: str) -> None:
+        if folder not in self._folders:
+            Path(self._target + folder).mkdir(mode=0o755, parents=True, exist_ok=True)
+            self._folders.add(folder)
+
+    def _link(self, path: str) -> None:
+        os.link(self._source + path, self._target + path, follow_symlinks=False)
+        self._made.append(self._target + path)
+
+    def _is_still(self, path: str, digest: str) -> bool:
+        try:
+            return _sha256(self._source + path).hexdigest() == digest
+        except (OSError, DamagedError):
+            return False
+
+    def _script(self, path: str, row: list[str]) -> list[str] | None:
+        """Write a script that names the Python of its environment; none if it names none."""
+        source, target = Path(self._source + path), Path(self._target + path)
         content = source.read_bytes()
-        own = content.replace(os.fsencode(wheel.release) + b"/", os.fsencode(release) + b"/")
-        if own != content:
-            # A script names the Python of its environment.
-            made.append(target)
-            with target.open("xb") as stream:
-                stream.write(own)
-            target.chmod(stat.S_IMODE(source.stat().st_mode))
-            return [
-                file.row[0],
-                f"sha256={_spelled(hashlib.sha256(own).digest())}",
-                str(len(own)),
-            ]
-    os.link(source, target, follow_symlinks=False)
-    made.append(target)
-    return file.row
-
-
-def _link_compiled(
-    wheel: Unpacked,
-    path: PurePosixPath,
-    release: Path,
-    compiled: dict[str, str],
-    made: list[Path],
-) -> None:
-    """Take over what Python has compiled of a file: it names its source by time and size."""
-    if path.suffix != ".py":
-        return
-    tag = f"cpython-{wheel.python.replace('.', '')}"
-    own = path.parent / "__pycache__" / f"{path.stem}.{tag}.pyc"
-    known = compiled.get(str(own))
-    source = wheel.release / own
-    if known is None or not source.is_file() or source.is_symlink():
-        return
-    if hashlib.sha256(source.read_bytes()).hexdigest() != known:
-        return
-    target = release / own
-    target.parent.mkdir(mode=0o755, exist_ok=True)
-    os.link(source, target, follow_symlinks=False)
-    made.append(target)
+        own = content.replace(os.fsencode(self._source), os.fsencode(self._target))
+        if own == content:
+            return None
+        self._made.append(str(target))
+        with target.open("xb") as stream:
+            stream.write(own)
+        target.chmod(stat.S_IMODE(source.stat().st_mode))
+        return [row[0], f"sha256={_spelled(hashlib.sha256(own).digest())}", str(len(own))]
