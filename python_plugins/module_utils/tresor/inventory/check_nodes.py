@@ -96,10 +96,8 @@ def _alike(sources: Sources, path: KeyPath, placement: Mapping[str, Any]) -> Ite
         _, first, leading = known[0]
         for key in _EQUAL:
             if hardware.get(key) != leading.get(key):
-                wrong = (
-                    f"{key} is {hardware.get(key, NOTHING)} there and "
-                    f"{leading.get(key, NOTHING)} on {first}: one instance needs equal hosts"
-                )
+                there, here = (str(one.get(key, "not stated")) for one in (hardware, leading))
+                wrong = f"{key} is {there} there and {here} on {first}: hosts must be equal"
                 fix = "name hosts whose tresor_hardware is equal"
                 yield sources.problem("models", (*path, "hosts", item), wrong, fix, seen=name)
 
