@@ -84,6 +84,9 @@ test-failover: need-root setup  ## slow: on a converged lab, what users see whil
 test-evaluate: need-root setup  ## slow: on a converged lab, the small model in float32 and bfloat16 is asked, compared and judged
 	python -m stages evaluate
 
+test-multi-node: need-root setup  ## slow: on a converged lab, one engine over two hosts with the CPU engine, as far as it goes
+	python -m stages multi-node
+
 test-siem: need-root setup  ## slow: on the converged lab, 200,000 records while the collector is away for 10 minutes
 	python -m stages siem --seconds 600 --records 200000
 

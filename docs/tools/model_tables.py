@@ -161,7 +161,9 @@ def _use(entry: Entry) -> str:
 def _engine(entry: Entry) -> str:
     args, speculative = entry["engine"]["args"], entry.get("speculative")
     layouts = [
-        f"{one['tensor'] * one['pipeline']} x {one['gpu']}, {one['checkpoint']}"
+        f"{one['tensor'] * one['pipeline']} x {one['gpu']}"
+        + (f" on {one['nodes']} hosts" if "nodes" in one else "")
+        + f", {one['checkpoint']}"
         + (f", {one['concurrency']}" if "concurrency" in one else "")
         for one in entry["layouts"]
     ]

@@ -38,6 +38,13 @@ options:
       - The IPv6 network the host stands in. Neighbours in it are asked for by their own addresses.
       - Without it only link-local and multicast addresses can be asked.
     type: str
+  dedicated_interfaces:
+    description:
+      - Interfaces on which only those rules hold that name them. Everything else that comes in or
+        would leave there is dropped, whatever addresses it bears.
+    type: list
+    elements: str
+    default: []
   rollback_seconds:
     description: The seconds after which unconfirmed rules are undone, 10 to 3600.
     type: int
@@ -97,6 +104,7 @@ from ansible.module_utils.tresor.firewall.rule import (
     FAMILIES,
     Rule,
     RuleError,
+    parse_interface,
     parse_link,
     parse_rule,
 )
@@ -114,6 +122,7 @@ def argument_spec() -> dict[str, Any]:
         },
         "rules": {"type": "dict"},
         "link_network": {"type": "str"},
+        "dedicated_interfaces": {"type": "list", "elements": "str", "default": []},
         "rollback_seconds": {"type": "int", "default": 90},
     }
 
@@ -184,6 +193,7 @@ def _absent(module: AnsibleModule, firewall: HostFirewall) -> dict[str, Any]:
 def _present(module: AnsibleModule, firewall: HostFirewall) -> dict[str, Any]:
     rules = _rules(module.params["rules"])
     link = parse_link(module.params["link_network"])
+    dedicated = [parse_interface(name) for name in module.params["dedicated_interfaces"]]
     if _missing(module, firewall):
         return {"changed": True}
     uids = uids_of(_all(rules))
@@ -193,7 +203,9 @@ def _present(module: AnsibleModule, firewall: HostFirewall) -> dict[str, Any]:
     if token is not None and not module.check_mode:
         # An interrupted run left its change unconfirmed: go back to what is known to work.
         firewall.roll_back(token)
-    states = {family: firewall.state(family, rules[family], uids, link) for family in FAMILIES}
+    states = {
+        family: firewall.state(family, rules[family], uids, link, dedicated) for family in FAMILIES
+    }
     texts = {family: state.text for family, state in states.items()}
     load = any(state.live != state.wanted for state in states.values())
     result: dict[str, Any] = {"changed": load or firewall.files_differ(texts)}

@@ -15,6 +15,12 @@ ARGS = "  args:\n"
     ("name", "edit", "key", "wrong"),
     [
         (
+            "qwen3-coder-480b-a35b",
+            ("nodes: 2", "nodes: 3"),
+            "layouts[1].nodes",
+            "3 hosts cannot share 16 ranks equally",
+        ),
+        (
             "qwen3-8b",
             ("tool_call_parser: hermes", "tool_call_parser: hermess"),
             "engine.args.tool_call_parser",

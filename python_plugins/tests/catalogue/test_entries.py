@@ -25,7 +25,8 @@ def judged(entry: dict[str, Any], layout: dict[str, Any], version: str) -> dict[
     checkpoint = checkpoint_of(entry, layout["checkpoint"])
     assert checkpoint is not None
     args = entry["engine"]["args"]
-    card = find(layout["gpu"])
+    card, nodes = find(layout["gpu"]), layout.get("nodes", 1)
+    ranks = layout["tensor"] * layout["pipeline"]
     return estimate(
         model=architecture_of(checkpoint),
         gpu=card.name,
@@ -33,6 +34,8 @@ def judged(entry: dict[str, Any], layout: dict[str, Any], version: str) -> dict[
         pipeline_parallel_size=layout["pipeline"],
         max_model_len=entry["context_tokens"]["planned"],
         vllm_version=version,
+        nodes=nodes,
+        gpus_per_node=ranks // nodes,
         **{name: args[name] for name in ASKED if name in args},
     )
 

@@ -98,24 +98,32 @@ DIGESTS = {
 }
 
 
-@pytest.fixture(scope="module")
-def rendered(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Render unit and instance files of a host with both instances."""
-    folder = tmp_path_factory.mktemp("rendered")
+def render(folder: Path, **more: Any) -> Path:
+    """Render unit, instance files and the list of units into a folder, which is returned."""
     lookup = "lookup('ansible.builtin.template', role ~ '/templates/{}')"
     unit = "etc/systemd/system/tresor-vllm@.service.j2"
     given = {
         "role": str(ROLE),
-        "vllm_instances": INSTANCES,
         "vllm_models": {
             name: {"digest": f"sha256:{digest}", "files": [{"path": f"{name}.json"}]}
             for name, digest in DIGESTS.items()
         },
         "vllm_vocabularies": {"tiktoken": VOCABULARY},
+        "vllm_environments": {"vllm": {"version": "0.33.0"}},
         "vllm_bind_address": "198.51.100.31",
         "vllm_allowed_clients": ["198.51.100.20/32", "2001:db8:51::20/128"],
+        **more,
     }
     (folder / "given.yml").write_text(yaml.safe_dump(given))
+    contents = [
+        ("{{ " + lookup.format(name) + " }}", target)
+        for name, target in (
+            (unit, "unit"),
+            ("instance_files.yml.j2", "files.yml"),
+            ("instance_units.yml.j2", "units.yml"),
+        )
+    ]
+    contents.append(("{{ __vllm_artefacts | to_json }}", "artefacts"))
     play = {
         "hosts": "localhost",
         "gather_facts": False,
@@ -127,21 +135,12 @@ def rendered(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "tasks": [
             {
                 "ansible.builtin.copy": {
-                    "content": "{{ " + lookup.format(name) + " }}",
+                    "content": text,
                     "dest": f"{folder}/{target}",
                     "mode": "0600",
                 }
             }
-            for name, target in ((unit, "unit"), ("instance_files.yml.j2", "files.yml"))
-        ]
-        + [
-            {
-                "ansible.builtin.copy": {
-                    "content": "{{ __vllm_artefacts | to_json }}",
-                    "dest": f"{folder}/artefacts",
-                    "mode": "0600",
-                }
-            }
+            for text, target in contents
         ],
     }
     # Where the templates' own lookups search, as they do in the role.
@@ -149,6 +148,12 @@ def rendered(tmp_path_factory: pytest.TempPathFactory) -> Path:
     done = run_play(play, folder / "play.yml")
     assert done.returncode == 0, done.stdout + done.stderr
     return folder
+
+
+@pytest.fixture(scope="module")
+def rendered(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Render a host with instances of its own only."""
+    return render(tmp_path_factory.mktemp("rendered"), vllm_instances=INSTANCES)
 
 
 def content(rendered: Path, name: str) -> str:

@@ -126,6 +126,11 @@ def _layouts(document: Document, entry: Entry) -> Iterator[Problem]:
             path = ("layouts", index, "checkpoint")
             fix = one_of(checkpoints, layout["checkpoint"])
             yield document.problem(path, "is none of the entry's checkpoints", fix)
+        ranks, nodes = layout["tensor"] * layout["pipeline"], layout.get("nodes", 1)
+        if ranks % nodes:
+            path = ("layouts", index, "nodes")
+            wrong = f"{nodes} hosts cannot share {ranks} ranks equally"
+            yield document.problem(path, wrong, "write a number that divides them")
         try:
             find(layout["gpu"])
         except UnknownGpuError as error:

@@ -45,7 +45,7 @@ def merge(model: Mapping[str, Any], entry: Entry, checkpoint: Mapping[str, Any])
                 filled["engine"][part] = {**theirs, **own}
                 overrides += _changes(f"engine.{part}.", theirs, own)
     if "parallelism" not in model:
-        filled["parallelism"] = {"tensor": _tensor(filled), "pipeline": 1}
+        filled["parallelism"] = {"tensor": _tensor(filled), "pipeline": _stages(filled)}
     if model.get("speculative") == "recommended" and "speculative" in entry:
         head = entry["speculative"]
         if "repository" not in head:
@@ -72,3 +72,15 @@ def _tensor(model: Mapping[str, Any]) -> int | str:
         gpus = placement.get("gpus") if isinstance(placement, dict) else None
         counts.add(len(gpus) if isinstance(gpus, list) and gpus else 0)
     return counts.pop() if len(counts) == 1 and 0 not in counts else "auto"
+
+
+def _stages(model: Mapping[str, Any]) -> int:
+    """Return one stage for each host where every placement spans the same number of hosts."""
+    placements = model.get("placement")
+    counts = {
+        placement.get("nodes", 1)
+        for placement in (placements if isinstance(placements, list) else ())
+        if isinstance(placement, dict)
+    }
+    only = counts.pop() if len(counts) == 1 else 1
+    return only if isinstance(only, int) and not isinstance(only, bool) and only > 1 else 1

@@ -140,13 +140,14 @@ class HostFirewall:
         rules: Iterable[Rule],
         uids: Mapping[str, int],
         link: str | None = None,
+        dedicated: Iterable[str] = (),
     ) -> State:
         """Return the running and the wanted rules of a family.
 
         The wanted rules are loaded into a network namespace that exists for this one command:
         the kernel checks them, and prints them as it would print the running ones.
         """
-        text = render(rules, family, uids, link)
+        text = render(rules, family, uids, link, dedicated)
         tool = TOOLS[family]
         script = f"{tool}-restore && exec {tool}-save"
         out = self._checked(["unshare", "--net", "--", "sh", "-c", script], text)

@@ -18,6 +18,8 @@ LOG_RATE: Final = "10/sec"
 LOG_BURST: Final = 50
 CHAINS: Final = {"INPUT": "in", "FORWARD": "forward", "OUTPUT": "out"}
 
+_SIDE: Final = {"INPUT": "-i", "OUTPUT": "-o"}
+
 _LINK_MANAGEMENT_OUT: Final = (131, 132, 143)
 """MLD reports: a switch that watches them would otherwise stop neighbour discovery."""
 _LINK_MANAGEMENT_IN: Final = (130,)
@@ -27,24 +29,30 @@ of a site are fixed."""
 
 
 def render(
-    rules: Iterable[Rule], family: str, uids: Mapping[str, int], link: str | None = None
+    rules: Iterable[Rule],
+    family: str,
+    uids: Mapping[str, int],
+    link: str | None = None,
+    dedicated: Iterable[str] = (),
 ) -> str:
     """Return the rules of one family, `ipv4` or `ipv6`, as a file of the filter table.
 
     `uids` maps each user that a rule names to its number on this host; raises RuleError for a
     user that is not in it. `link` is the IPv6 network the host stands in: neighbours in it are
-    asked for by their own addresses too.
+    asked for by their own addresses too. What passes a `dedicated` interface must belong to a rule
+    for that interface: other rules do not hold there.
     """
     known = list(dict.fromkeys(rules))
+    closed = list(dict.fromkeys(dedicated))
     lines = [
         "*filter",
         *(f":{chain} DROP [0:0]" for chain in CHAINS),
         *_base("INPUT", family, link),
-        *(_flow_line(rule, uids) for rule in known if rule.direction == "in"),
+        *_flows("INPUT", known, uids, closed),
         *_rest("INPUT"),
         *_rest("FORWARD"),
         *_base("OUTPUT", family, link),
-        *(_flow_line(rule, uids) for rule in known if rule.direction == "out"),
+        *_flows("OUTPUT", known, uids, closed),
         *_rest("OUTPUT"),
         "COMMIT",
     ]
@@ -79,8 +87,7 @@ def render_open() -> str:
 def _base(chain: str, family: str, link: str | None) -> Iterator[str]:
     """Yield what every host needs whatever its flows are."""
     where = CHAINS[chain]
-    interface = "-i" if chain == "INPUT" else "-o"
-    yield f"-A {chain} {interface} lo {_comment('base:loopback')} -j ACCEPT"
+    yield f"-A {chain} {_SIDE[chain]} lo {_comment('base:loopback')} -j ACCEPT"
     yield from _path_mtu(chain, family)
     if family == "ipv6":
         yield from (_link_in() if chain == "INPUT" else _link_out(link))
@@ -130,10 +137,22 @@ def _icmp6(kind: int, hops: int) -> str:
     return f"-p ipv6-icmp -m icmp6 --icmpv6-type {kind} -m hl --hl-eq {hops}"
 
 
+def _flows(
+    chain: str, rules: Iterable[Rule], uids: Mapping[str, int], closed: Iterable[str]
+) -> Iterator[str]:
+    """Yield the flows of a chain: those of an interface first, so that it can be closed."""
+    here = [rule for rule in rules if rule.direction == CHAINS[chain]]
+    yield from (_flow_line(rule, uids) for rule in here if rule.interface is not None)
+    for name in closed:
+        yield from _rest(chain, name)
+    yield from (_flow_line(rule, uids) for rule in here if rule.interface is None)
+
+
 def _flow_line(rule: Rule, uids: Mapping[str, int]) -> str:
     chain, end = ("INPUT", "-s") if rule.direction == "in" else ("OUTPUT", "-d")
+    where = "" if rule.interface is None else f"{_SIDE[chain]} {rule.interface} "
     return (
-        f"-A {chain} {end} {rule.peer} -p {rule.proto} -m {rule.proto} --dport {rule.ports}"
+        f"-A {chain} {end} {rule.peer} {where}-p {rule.proto} -m {rule.proto} --dport {rule.ports}"
         f"{_owner(rule, uids)} -m conntrack --ctstate NEW {_comment(f'flow:{rule.flow}')} -j ACCEPT"
     )
 
@@ -149,14 +168,15 @@ def _owner(rule: Rule, uids: Mapping[str, int]) -> str:
     return f" -m owner --uid-owner {uids[rule.user]}"
 
 
-def _rest(chain: str) -> Iterator[str]:
-    """Yield the end of a chain: log within limits, count, drop."""
+def _rest(chain: str, interface: str | None = None) -> Iterator[str]:
+    """Yield the end of a chain, or of one interface in it: log within limits, count, drop."""
     name = f"drop:{CHAINS[chain]}"
+    where = f"-A {chain}" if interface is None else f"-A {chain} {_SIDE[chain]} {interface}"
     yield (
-        f"-A {chain} -m limit --limit {LOG_RATE} --limit-burst {LOG_BURST} "
+        f"{where} -m limit --limit {LOG_RATE} --limit-burst {LOG_BURST} "
         f'-j NFLOG --nflog-prefix "{name}" --nflog-group {NFLOG_GROUP}'
     )
-    yield f"-A {chain} {_comment(name)} -j DROP"
+    yield f"{where} {_comment(name)} -j DROP"
 
 
 def _comment(text: str) -> str:

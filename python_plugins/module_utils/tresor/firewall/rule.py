@@ -12,7 +12,9 @@ FAMILIES: Final = ("ipv4", "ipv6")
 _FLOW: Final = re.compile(r"[a-z][a-z0-9-]{0,39}")
 _USER: Final = re.compile(r"[a-z_][a-z0-9_-]{0,31}")
 _PORTS: Final = re.compile(r"([1-9][0-9]{0,4})(?::([1-9][0-9]{0,4}))?")
+_INTERFACE: Final = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,14}")
 _KEYS: Final = {"flow", "direction", "proto", "peer", "ports", "user"}
+_MAY_LACK: Final = {"interface"}
 
 
 class RuleError(ValueError):
@@ -33,17 +35,24 @@ class Rule:
     """The port or range at the end that answers."""
     user: str | None
     """The user whose processes may open the connection; None for any, and for `in`."""
+    interface: str | None = None
+    """The one interface that it may pass; None for any."""
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the rule as the plan holds it."""
-        return asdict(self)
+        """Return the rule as the plan holds it; without an interface it has no such key."""
+        found = asdict(self)
+        if self.interface is None:
+            del found["interface"]
+        return found
 
 
 def parse_rule(data: Mapping[str, Any], family: str) -> Rule:
     """Return the rule of a plan entry; raises RuleError if any part of it is not well formed."""
-    if set(data) != _KEYS:
+    if set(data) - _MAY_LACK != _KEYS:
         raise RuleError(f"rule {dict(data)!r}: write exactly the keys {', '.join(sorted(_KEYS))}")
     flow, user = data["flow"], data["user"]
+    if "interface" in data:
+        parse_interface(data["interface"])
     checks = (
         ("flow", _text(flow, _FLOW), "a flow's name"),
         ("direction", data["direction"] in ("in", "out"), "in or out"),
@@ -63,7 +72,15 @@ def parse_rule(data: Mapping[str, Any], family: str) -> Rule:
         peer=_peer(flow, data["peer"], family),
         ports=data["ports"],
         user=user,
+        interface=data.get("interface"),
     )
+
+
+def parse_interface(data: object) -> str:
+    """Return the name of an interface; raises RuleError. The loopback interface is no such."""
+    if not _text(data, _INTERFACE) or data == "lo":
+        raise RuleError(f"interface is {data!r}; write the name of one, such as ib0, and not lo")
+    return str(data)
 
 
 def parse_link(data: object) -> str | None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from ..inventory.endpoints import Kind, parse_endpoint, parse_ports
 from ..inventory.loader import Inventory
+from .fabric import circles
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -23,6 +24,8 @@ class Peer:
     ipv6: str | None
     """Address, or network with its prefix length; None where the end lacks the family."""
     managed: bool
+    interface: str | None = None
+    """The one interface of the host that the flow may use, where that is not any."""
 
     def address(self, family: str) -> str | None:
         """Return the address or network of a family, `ipv4` or `ipv6`."""
@@ -56,16 +59,41 @@ def expand(inventory: Inventory) -> tuple[Flow, ...]:
     """Return the flows of a valid inventory in the order of the file."""
     return tuple(
         Flow(
-            name=flow["name"],
+            name=name,
             description=flow["description"],
             proto=flow["proto"],
             ports=flow["ports"],
             user=flow.get("user"),
-            sources=_peers(inventory, flow["from"]),
-            targets=_peers(inventory, flow["to"]),
+            sources=sources,
+            targets=targets,
         )
         for flow in inventory.concerns["flows"]
+        for name, sources, targets in _ends(inventory, flow)
     )
+
+
+def _ends(
+    inventory: Inventory, flow: Mapping[str, Any]
+) -> Iterator[tuple[str, tuple[Peer, ...], tuple[Peer, ...]]]:
+    """Yield name and ends of a flow: of one in the fabric a flow for each set of hosts.
+
+    They do not meet each other: each engine's hosts talk among themselves.
+    """
+    if flow["from"] != [Kind.FABRIC.value]:
+        yield flow["name"], _peers(inventory, flow["from"]), _peers(inventory, flow["to"])
+        return
+    for number, circle in enumerate(circles(inventory), 1):
+        peers = tuple(
+            Peer(
+                end.name,
+                end.ipv4,
+                None,
+                managed=True,
+                interface=end.interface if end.dedicated else None,
+            )
+            for end in circle
+        )
+        yield f"{flow['name'][:36]}-{number}", peers, peers
 
 
 def host_peer(inventory: Inventory, name: str) -> Peer:

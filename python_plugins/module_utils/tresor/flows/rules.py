@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 
 from ..firewall.rule import Rule
 from .matrix import Flow, Peer
@@ -15,12 +16,14 @@ def host_rules(host: str, flows: Iterable[Flow], family: str) -> tuple[Rule, ...
     """
     rules: dict[Rule, None] = {}
     for flow in flows:
-        if any(peer.name == host for peer in flow.sources):
+        for own in (peer for peer in flow.sources if peer.name == host):
             for network in _others(host, flow.targets, family):
-                rules[Rule(flow.name, "out", flow.proto, network, flow.ports, flow.user)] = None
-        if any(peer.name == host for peer in flow.targets):
+                rule = Rule(flow.name, "out", flow.proto, network, flow.ports, flow.user)
+                rules[replace(rule, interface=own.interface)] = None
+        for own in (peer for peer in flow.targets if peer.name == host):
             for network in _others(host, flow.sources, family):
-                rules[Rule(flow.name, "in", flow.proto, network, flow.ports, None)] = None
+                rule = Rule(flow.name, "in", flow.proto, network, flow.ports, None)
+                rules[replace(rule, interface=own.interface)] = None
     return tuple(rules)
 
 

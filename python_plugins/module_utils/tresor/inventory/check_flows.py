@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
 
-from .check_models import placed_hosts
+from .check_models import serving_hosts, spans
 from .check_network import FAMILIES, address, network
 from .check_policy import MODERATIONS, classifiers
 from .document import KeyPath
@@ -15,6 +15,10 @@ from .sources import Sources, indexed, mapping, number, text, texts
 
 VECTOR_PORT: Final = 19530
 GATEWAY_USER: Final = "tresor-gateway"
+FABRIC: Final = "fabric"
+ENGINE_USER: Final = "vllm"
+FABRIC_PORTS: Final = (29500, 60999)
+"""From the first port that engines are given to the last that Linux hands out by itself."""
 
 
 def check(sources: Sources) -> Iterator[Problem]:
@@ -32,6 +36,7 @@ def check(sources: Sources) -> Iterator[Problem]:
     yield from _management(sources)
     yield from _way_in(sources)
     yield from _engines(sources)
+    yield from _fabric(sources)
     yield from _vector(sources)
     yield from _classifiers(sources)
 
@@ -60,12 +65,29 @@ def _flow(sources: Sources, index: int, flow: Mapping[str, Any]) -> Iterator[Pro
         end is not None and end.managed
         for end in (_endpoint(value) for _, value in texts(flow.get("from")))
     )
+    yield from _fabric_ends(sources, index, flow)
     if "user" in flow and not outward and managed:
         wrong = "has no effect: the connection is opened by a host that Tresor does not manage"
         yield sources.problem("flows", (index, "user"), wrong, "remove it")
     if _ports(flow) is None and isinstance(flow.get("ports"), str):
         fix = 'write one port or a rising range within 1 to 65535, such as "8100:8199"'
         yield sources.problem("flows", (index, "ports"), "is no port or range", fix)
+
+
+def _fabric_ends(sources: Sources, index: int, flow: Mapping[str, Any]) -> Iterator[Problem]:
+    """A flow of the fabric is one between the hosts of an engine, and of that engine alone."""
+    sides = [[value for _, value in texts(flow.get(side))] for side in ("from", "to")]
+    if not any(FABRIC in side for side in sides):
+        return
+    if sides != [[FABRIC], [FABRIC]]:
+        fix = "write from: [fabric] and to: [fabric], and other ends in a flow of their own"
+        wrong = "leads from the fabric to other ends, where only hosts of one engine may meet"
+        yield sources.problem("flows", (index,), wrong, fix, seen=sides)
+    if flow.get("proto") != "tcp" or flow.get("user") != ENGINE_USER:
+        fix = f"write proto: tcp and user: {ENGINE_USER}, as the engines are"
+        wrong = "opens the fabric to more than the engines"
+        seen = f"{flow.get('proto')}, user {flow.get('user', 'any')}"
+        yield sources.problem("flows", (index,), wrong, fix, seen=seen)
 
 
 def _management(sources: Sources) -> Iterator[Problem]:
@@ -138,7 +160,7 @@ def _engines(sources: Sources) -> Iterator[Problem]:
     for index, model in sources.entries("models"):
         for position, placement in indexed(model.get("placement")):
             port = number(placement.get("port"))
-            for host in placed_hosts(sources, placement):
+            for host in serving_hosts(sources, placement):
                 for gateway in gateways:
                     if port is None or gateway == host:
                         continue
@@ -147,6 +169,28 @@ def _engines(sources: Sources) -> Iterator[Problem]:
                         fix = 'write a flow from: [gateway] to: [gpu] ports: "8100:8199"'
                         path: KeyPath = (index, "placement", position, "port")
                         yield sources.problem("models", path, wrong, fix)
+
+
+def _fabric(sources: Sources) -> Iterator[Problem]:
+    """Without this flow the hosts of an engine would never find one another."""
+    first, last = FABRIC_PORTS
+    for _, flow in sources.entries("flows"):
+        ports = _ports(flow)
+        ends = [value for side in ("from", "to") for _, value in texts(flow.get(side))]
+        if ends == [FABRIC, FABRIC] and ports and ports[0] <= first and last <= ports[1]:
+            return
+    for index, model in sources.entries("models"):
+        for position, placement in indexed(model.get("placement")):
+            if spans(placement) > 1:
+                wrong = (
+                    f"no flow lets the hosts of an engine reach one another on tcp {first}:{last}"
+                )
+                fix = (
+                    "write a flow from: [fabric] to: [fabric] proto: tcp "
+                    f'ports: "{first}:{last}" user: {ENGINE_USER}'
+                )
+                path: KeyPath = (index, "placement", position, "nodes")
+                yield sources.problem("models", path, wrong, fix)
 
 
 def _classifiers(sources: Sources) -> Iterator[Problem]:
@@ -213,6 +257,7 @@ def _known(sources: Sources, kind: Kind) -> Iterable[str]:
     site = mapping(sources.value("site"))
     return {
         Kind.SITE: ("site",),
+        Kind.FABRIC: ("fabric",) if "fabric" in site else (),
         Kind.GROUP: tuple(sources.hosts.groups),
         Kind.EXTERNAL: tuple(mapping(site.get("externals"))),
         Kind.NETWORK: tuple(mapping(site.get("subnets"))),
@@ -221,7 +266,7 @@ def _known(sources: Sources, kind: Kind) -> Iterable[str]:
 
 def _all_endpoints(sources: Sources) -> list[str]:
     return [
-        *("site", *_known(sources, Kind.GROUP)),
+        *("site", *_known(sources, Kind.FABRIC), *_known(sources, Kind.GROUP)),
         *(f"external:{name}" for name in _known(sources, Kind.EXTERNAL)),
         *(f"network:{name}" for name in _known(sources, Kind.NETWORK)),
     ]

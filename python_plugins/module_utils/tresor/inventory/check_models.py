@@ -29,11 +29,26 @@ def check(sources: Sources) -> Iterator[Problem]:
 
 
 def placed_hosts(sources: Sources, placement: Mapping[str, Any]) -> list[str]:
-    """Return the known hosts a placement names, each once, in the inventory's order."""
+    """Return the known hosts a placement names, each once, in the inventory's order.
+
+    Of an instance that spans hosts, too: it takes GPUs of every one.
+    """
     wanted = {name for _, name in texts(placement.get("hosts"))}
     for _, group in texts(placement.get("groups")):
         wanted.update(sources.hosts.groups.get(group, ()))
     return [name for name in sources.hosts.hosts if name in wanted]
+
+
+def spans(placement: Mapping[str, Any]) -> int:
+    """Return over how many hosts one instance of a placement runs; 1 unless it states `nodes`."""
+    return max(number(placement.get("nodes")) or 1, 1)
+
+
+def serving_hosts(sources: Sources, placement: Mapping[str, Any]) -> list[str]:
+    """Return the hosts on which an instance of a placement answers requests."""
+    if spans(placement) == 1:
+        return placed_hosts(sources, placement)
+    return [name for _, name in texts(placement.get("hosts")) if name in sources.hosts.hosts][:1]
 
 
 def _names(sources: Sources) -> Iterator[Problem]:
@@ -114,15 +129,17 @@ def _gpus(sources: Sources, index: int, model: Mapping[str, Any]) -> Iterator[Pr
     for position, placement in indexed(model.get("placement")):
         path: KeyPath = (index, "placement", position, "gpus")
         gpus = placement.get("gpus")
+        needed = tensor * pipeline // spans(placement)
+        over = f" over {spans(placement)} hosts" if spans(placement) > 1 else ""
         yield from _replicas(sources, (index, "placement", position), placement)
         if device == "cpu" and gpus is not None:
             fix = "remove gpus, or write device: cuda"
             yield sources.problem("models", path, "belongs to device cuda only", fix)
         elif device == "cuda" and gpus is None:
-            fix = f"write gpus: with {tensor * pipeline} indexes, such as [0], or gpus: auto"
+            fix = f"write gpus: with {needed} indexes, such as [0], or gpus: auto"
             yield sources.problem("models", path, "missing key", fix)
-        elif device == "cuda" and isinstance(gpus, list) and len(gpus) != tensor * pipeline:
-            wrong = f"parallelism {tensor} x {pipeline} needs {tensor * pipeline} GPUs"
+        elif device == "cuda" and isinstance(gpus, list) and len(gpus) != needed:
+            wrong = f"parallelism {tensor} x {pipeline}{over} needs {needed} GPUs"
             yield sources.problem("models", path, wrong, "write as many indexes")
         for host in placed_hosts(sources, placement):
             variables = sources.hosts.hosts[host].variables
@@ -173,7 +190,7 @@ def _clashes(sources: Sources) -> Iterator[Problem]:
         for position, placement in indexed(model.get("placement")):
             path: KeyPath = (index, "placement", position)
             port = number(placement.get("port"))
-            for host in placed_hosts(sources, placement):
+            for host in serving_hosts(sources, placement):
                 if port is not None and (host, port) in ports:
                     wrong = f"port clash on {host} with the model {ports[host, port]}"
                     fix = "write a port that is free there"
@@ -186,6 +203,7 @@ def _clashes(sources: Sources) -> Iterator[Problem]:
                     fix = "write another first part, such as the model's short name"
                     yield sources.problem("models", (*path, "instance"), wrong, fix)
                 names.setdefault(instance, name)
+            for host in placed_hosts(sources, placement):
                 for gpu in sequence(placement.get("gpus")):
                     owner, owner_shares = gpus.get((host, gpu), (None, True))
                     if owner is not None and not (shares and owner_shares):
@@ -209,7 +227,7 @@ def _recovery(sources: Sources, index: int, model: Mapping[str, Any]) -> Iterato
         return
     placements = [placement for _, placement in indexed(model.get("placement"))]
     instances = sum(
-        number(placement.get("replicas")) or len(placed_hosts(sources, placement))
+        number(placement.get("replicas")) or len(serving_hosts(sources, placement))
         for placement in placements
     )
     if instances != 1:

@@ -1,4 +1,4 @@
-"""The ends of a flow: a group, the whole site, an external server or a network."""
+"""The ends of a flow: a group, the site, an external server, a network or the fabric."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ class Kind(Enum):
     SITE = "site"
     EXTERNAL = "external"
     NETWORK = "network"
+    FABRIC = "fabric"
+    """The hosts of each engine that spans hosts, by their addresses for one another."""
 
 
 @dataclass(frozen=True)
@@ -25,7 +27,7 @@ class Endpoint:
     @property
     def managed(self) -> bool:
         """Return whether the endpoint stands for hosts that Tresor configures."""
-        return self.kind in (Kind.GROUP, Kind.SITE)
+        return self.kind in (Kind.GROUP, Kind.SITE, Kind.FABRIC)
 
 
 def parse_endpoint(text: str) -> Endpoint:
@@ -33,7 +35,9 @@ def parse_endpoint(text: str) -> Endpoint:
     kind, colon, name = text.partition(":")
     if colon:
         return Endpoint(Kind(kind), name)
-    return Endpoint(Kind.SITE, text) if text == "site" else Endpoint(Kind.GROUP, text)
+    if text in (Kind.SITE.value, Kind.FABRIC.value):
+        return Endpoint(Kind(text), text)
+    return Endpoint(Kind.GROUP, text)
 
 
 def parse_ports(text: str) -> tuple[int, int]:

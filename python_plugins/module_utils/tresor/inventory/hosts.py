@@ -13,7 +13,16 @@ from .problems import NOTHING, Problem, one_of
 GROUPS: Final = ("bastion", "gateway", "gpu", "vector", "knowledge", "ops")
 """The groups Tresor knows; each names what its hosts run."""
 REQUIRED_GROUPS: Final = ("bastion", "gateway", "gpu")
-HOST_VARIABLES: Final = ("tresor_ipv4", "tresor_ipv6", "tresor_gpus", "tresor_hardware")
+FABRIC_ADDRESS: Final = "tresor_fabric_ipv4"
+FABRIC_INTERFACE: Final = "tresor_fabric_interface"
+HOST_VARIABLES: Final = (
+    "tresor_ipv4",
+    "tresor_ipv6",
+    FABRIC_ADDRESS,
+    FABRIC_INTERFACE,
+    "tresor_gpus",
+    "tresor_hardware",
+)
 SSH_PORT: Final = 22
 _HOST_NAME: Final = re.compile(r"[a-z][a-z0-9-]{0,61}[a-z0-9]|[a-z]")
 
@@ -108,7 +117,7 @@ class _HostReader:
         if not _HOST_NAME.fullmatch(name):
             fix = "write a lower-case name of letters, digits and dashes"
             yield document.problem(path, "is no host name", fix, seen=name)
-        if name in (*GROUPS, "site", "all", "localhost"):
+        if name in (*GROUPS, "site", "fabric", "all", "localhost"):
             fix = f"write another name, such as {name}1"
             yield document.problem(path, "a host may not bear the name of a group", fix, seen=name)
         self.members[group].append(name)

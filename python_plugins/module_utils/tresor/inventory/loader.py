@@ -16,6 +16,7 @@ from . import (
     check_hardware,
     check_models,
     check_network,
+    check_nodes,
     check_planning,
     check_policy,
 )
@@ -38,6 +39,7 @@ from .sources import (
 CHECKS: Final = (
     check_network,
     check_models,
+    check_nodes,
     check_extras,
     check_canaries,
     check_policy,

@@ -76,10 +76,23 @@ class Amounts:
         return f"write whole numbers from 0 to {self.most} for {', '.join(self.words)}"
 
 
-Kind = Whole | Share | Flag | Choice | Amounts
+@dataclass(frozen=True)
+class Compilation:
+    """How the model is compiled: mode and backend alone, none of the options that name files."""
+
+    def fault(self, value: object) -> str | None:
+        """Return what to write instead, or None if the value fits."""
+        if isinstance(value, dict) and set(value) == {"mode", "backend"}:  # noqa: SIM102
+            if value["mode"] in (0, 1, 2, 3) and value["backend"] in ("eager", "inductor"):
+                return None
+        return "write mode, a number from 0 to 3, and backend, eager or inductor"
+
+
+Kind = Whole | Share | Flag | Choice | Amounts | Compilation
 
 ARGUMENTS: Final[Mapping[str, Kind]] = {
     "block_size": Whole(1, 256),
+    "compilation_config": Compilation(),
     "config_format": Choice(("auto", "hf", "mistral")),
     "dtype": Choice(("auto", "bfloat16", "float16", "float32")),
     "enable_auto_tool_choice": Flag(),
@@ -117,6 +130,12 @@ _ELSEWHERE: Final = {
     "speculative_config": "write speculative of the model",
     "max_model_len": "write context_tokens of the model",
     "quantization": "write quantization of the model",
+    "headless": "write nodes of the placement",
+    "master_addr": "write nodes of the placement",
+    "master_port": "write nodes and fabric_port of the placement",
+    "nnodes": "write nodes of the placement",
+    "node_rank": "write nodes of the placement",
+    "distributed_executor_backend": "write nodes of the placement",
     "tensor_parallel_size": "write parallelism.tensor of the model",
     "pipeline_parallel_size": "write parallelism.pipeline of the model",
 }

@@ -161,7 +161,7 @@ class Comparer:
         solved = self.solve(wanted, server, self.loads if loads is None else loads)
         found, users = solved.found, solved.users
         reasons = [*solved.reasons, *(f"{m.model}: {m.why}" for m in found.placement.misfits)]
-        used = sum(len(item.gpus) for item in found.placement.placed)
+        used = sum(len(item.gpus) * len(item.hosts) for item in found.placement.placed)
         units = None if server.rack_units is None else server.rack_units * found.hosts
         return Alternative(
             name=name,
@@ -269,19 +269,17 @@ def _joined(one: Load, other: Load) -> Load:
 
 def _asked(wanted: Sequence[Wanted], model: str) -> int:
     """Return how many instances of a model the catalogue asks for."""
-    asked = (
-        len(entry.hosts) if entry.replicas is None else entry.replicas
-        for entry in wanted
-        if entry.model == model
-    )
-    return max(1, sum(asked))
+    return max(1, sum(entry.instances for entry in wanted if entry.model == model))
 
 
 def fitting(entry: Wanted, server: Hardware, predict: Predict) -> list[int]:
     """Return the powers of two of GPUs per layer with which a model fits on a server."""
-    sizes = [1 << power for power in range(server.gpus.bit_length())]
+    gpus = server.gpus * entry.nodes
+    sizes = [1 << power for power in range(gpus.bit_length())]
     return [
         size
         for size in sizes
-        if size * entry.pipeline <= server.gpus and predict(entry, server, size, None).fits
+        if size * entry.pipeline <= gpus
+        and size * entry.pipeline % entry.nodes == 0
+        and predict(entry, server, size, None).fits
     ]

@@ -26,10 +26,12 @@ def place_on_cpu(
     placed: list[Placed] = []
     misfits: list[Misfit] = []
     for entry in wanted:
-        for name in entry.hosts:
-            prediction = predict(entry, hosts[name], 1, None)
+        tensor = (entry.tensor or 1) if entry.nodes > 1 else 1
+        followers = entry.hosts[1:] if entry.nodes > 1 else ()
+        for name in entry.hosts[:1] if entry.nodes > 1 else entry.hosts:
+            prediction = predict(entry, hosts[name], tensor, None)
             if prediction.fits:
-                placed.append(Placed(entry, name, (), 1, prediction))
+                placed.append(Placed(entry, name, (), tensor, prediction, followers=followers))
                 continue
             why = (
                 f"does not fit on the CPU (weights {prediction.weights_gib:.2f}, KV cache "
@@ -44,12 +46,12 @@ def place_on_cpu(
 
 
 def cpu_memory_gib(placed: Placed) -> float:
-    """Return the host memory that a CPU engine takes."""
+    """Return the memory that a CPU engine takes on each of its hosts."""
     return placed.weights_gib + placed.prediction.kv_gib + PROCESSES_GIB
 
 
 def _full(name: str, hardware: Hardware, placed: Sequence[Placed]) -> Misfit | None:
-    here = [item for item in placed if item.host == name]
+    here = [item for item in placed if name in item.hosts]
     need = sum(cpu_memory_gib(item) for item in here) + SYSTEM_GIB
     if not here or hardware.memory_gib is None or need <= hardware.memory_gib:
         return None

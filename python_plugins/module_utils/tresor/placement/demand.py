@@ -54,13 +54,22 @@ def wanted_of(
     found: list[Wanted] = []
     for index, model in enumerate(models):
         for position, placement in enumerate(model["placement"]):
-            named = set(placement["hosts"])
-            for group in placement["groups"]:
-                named.update(groups[group])
             found.append(
-                _wanted(model, placement, tuple(h for h in order if h in named), (index, position))
+                _wanted(model, placement, _hosts(placement, order, groups), (index, position))
             )
     return found
+
+
+def _hosts(
+    placement: Mapping[str, Any], order: Sequence[str], groups: Mapping[str, Sequence[str]]
+) -> tuple[str, ...]:
+    """Return the hosts in the inventory's order; of an instance that spans them, by rank."""
+    if placement.get("nodes", 1) > 1:
+        return tuple(placement["hosts"])
+    named = set(placement["hosts"])
+    for group in placement["groups"]:
+        named.update(groups[group])
+    return tuple(host for host in order if host in named)
 
 
 _OWN_FORMAT = ("none", "auto")
@@ -89,6 +98,7 @@ def _wanted(
         pipeline=spread["pipeline"],
         gpus=tuple(gpus) if isinstance(gpus, list) else None,
         replicas=placement.get("replicas"),
+        nodes=placement.get("nodes", 1),
         args=engine["args"],
         env=engine["env"],
         path=path,

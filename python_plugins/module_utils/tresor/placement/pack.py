@@ -3,7 +3,7 @@
 For each instance the host and the NVLink domain with the least room that still suffices is taken
 (best fit), so that large gaps stay for large models. With `spread` the emptiest host is taken,
 which serves many copies that must stand apart. Engines share a GPU only when each states its share
-(`gpu_memory_utilization` below 0.9).
+(`gpu_memory_utilization` below 0.9). An instance that spans hosts takes the same GPUs on each.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class _Sized:
         self.entry = entry
         self.tensors = tensors
         most = max(tensors.values(), default=0)
-        self.size = most * entry.pipeline * entry.share
+        self.size = entry.ranks_on_host(most) * entry.share
 
 
 class _Packer:
@@ -71,16 +71,12 @@ class _Packer:
         """Place an entry whose GPUs the site names, on each of its hosts."""
         gpus = entry.gpus or ()
         tensor = entry.tensor or max(1, len(gpus) // entry.pipeline)
-        for name in entry.hosts:
-            hardware = self.hosts[name]
-            if not self._stated(entry, name):
-                continue
-            missing = [gpu for gpu in gpus if gpu >= hardware.gpus]
-            if missing:
-                why = f"wants GPU {missing[0]}, the host has {hardware.gpus}"
-                self._refuse(entry, name, "structural", why, f"write GPUs below {hardware.gpus}")
-                continue
-            self._settle(entry, name, gpus, tensor)
+        able = [name for name in entry.hosts if self._has(entry, name, gpus)]
+        if entry.nodes == 1:
+            for name in able:
+                self._settle(entry, (name,), gpus, tensor)
+        elif len(able) == len(entry.hosts):
+            self._settle(entry, entry.hosts, gpus, tensor)
 
     def sized(self, entry: Wanted) -> _Sized:
         """Choose the GPUs per layer where the site leaves it open: the fewest that fit."""
@@ -96,18 +92,21 @@ class _Packer:
     def free(self, sized: _Sized) -> None:
         """Place an entry on as many of its hosts as it wants, the fullest suitable first."""
         entry, open_hosts = sized.entry, dict(sized.tensors)
-        wanted = len(entry.hosts) if entry.replicas is None else entry.replicas
+        if entry.nodes > 1:
+            self._spanning(entry, open_hosts)
+            return
+        wanted = entry.instances
         found = 0
         while found < wanted and open_hosts:
             options = [
                 (self.order * self._left(name), position, name, gpus)
                 for position, (name, tensor) in enumerate(open_hosts.items())
-                if (gpus := self._room(name, tensor, entry))
+                if (gpus := self._room((name,), tensor, entry))
             ]
             if not options:
                 break
             _, _, name, gpus = min(options)
-            found += self._settle(entry, name, gpus, open_hosts.pop(name))
+            found += self._settle(entry, (name,), gpus, open_hosts.pop(name))
         for name in open_hosts if found < wanted else ():
             need = open_hosts[name] * entry.pipeline
             free = sum(1 for share in self.used[name] if share + entry.share <= _limit(entry))
@@ -117,6 +116,37 @@ class _Packer:
         if entry.replicas is not None and entry.replicas > len(entry.hosts):
             why = f"wants {entry.replicas} replicas on {len(entry.hosts)} hosts"
             self._refuse(entry, None, "no_room", why, "name more hosts, or fewer replicas")
+
+    def _spanning(self, entry: Wanted, tensors: Mapping[str, int]) -> None:
+        """Place one instance over all of its hosts, on the same GPUs of each."""
+        if len(entry.hosts) < entry.nodes:
+            why = f"spans {entry.nodes} hosts, there are {len(entry.hosts)}"
+            self._refuse(entry, None, "no_room", why, "add hosts, or span fewer")
+            return
+        if len(tensors) < len(entry.hosts):
+            return  # a host that cannot take its part was refused already
+        tensor = max(tensors.values())
+        gpus = self._room(entry.hosts, tensor, entry)
+        if gpus:
+            self._settle(entry, entry.hosts, gpus, tensor)
+            return
+        why = (
+            f"needs {entry.ranks_on_host(tensor)} GPUs that are free on each of its "
+            f"{entry.nodes} hosts {', '.join(entry.hosts)}"
+        )
+        remedy = "add GPUs, take other hosts, or a smaller model"
+        self._refuse(entry, entry.hosts[0], "no_room", why, remedy)
+
+    def _has(self, entry: Wanted, name: str, gpus: Sequence[int]) -> bool:
+        """Return whether a host has the GPUs that the site names."""
+        if not self._stated(entry, name):
+            return False
+        count = self.hosts[name].gpus
+        missing = [gpu for gpu in gpus if gpu >= count]
+        if missing:
+            why = f"wants GPU {missing[0]}, the host has {count}"
+            self._refuse(entry, name, "structural", why, f"write GPUs below {count}")
+        return not missing
 
     def _stated(self, entry: Wanted, name: str) -> bool:
         hardware = self.hosts[name]
@@ -132,10 +162,11 @@ class _Packer:
         hardware = self.hosts[name]
         last: Prediction | None = None
         tensor = 1
-        while tensor * entry.pipeline <= hardware.gpus:
-            last = self.predict(entry, hardware, tensor, None)
-            if last.fits:
-                return tensor
+        while tensor * entry.pipeline <= hardware.gpus * entry.nodes:
+            if tensor * entry.pipeline % entry.nodes == 0:
+                last = self.predict(entry, hardware, tensor, None)
+                if last.fits:
+                    return tensor
             tensor *= 2
         if last is None:
             why = f"wants {entry.pipeline} stages, the host has {hardware.gpus} GPUs"
@@ -144,20 +175,31 @@ class _Packer:
             self._refuse_prediction(entry, name, last, f"even on {tensor // 2} GPUs per layer ")
         return None
 
-    def _room(self, name: str, tensor: int, entry: Wanted) -> tuple[int, ...]:
-        """Return free GPUs: each layer's inside one NVLink domain where there is one so large."""
-        hardware, used = self.hosts[name], self.used[name]
+    def _room(self, names: Sequence[str], tensor: int, entry: Wanted) -> tuple[int, ...]:
+        """Return GPUs that are free on each host: each layer's inside one NVLink domain.
+
+        Where no domain is so large, the whole host is taken for one.
+        """
+        hardware = self.hosts[names[0]]
+        used = [max(shares) for shares in zip(*(self.used[name] for name in names), strict=False)]
+        ranks = entry.ranks_on_host(tensor)
+        group = min(tensor, ranks)
         domains = hardware.domains()
-        if len(domains[0]) < tensor:
-            domains = [list(range(hardware.gpus))]
+        if len(domains[0]) < group:
+            domains = [list(range(len(used)))]
         limit = _limit(entry)
         gpus: list[int] = []
-        for _ in range(entry.pipeline):
+        while len(gpus) < ranks:
+            size = min(group, ranks - len(gpus))
             options = []
             for domain in domains:
-                open_gpus = [g for g in domain if g not in gpus and used[g] + entry.share <= limit]
-                if len(open_gpus) >= tensor:
-                    fullest = sorted(open_gpus, key=lambda gpu: (-used[gpu], gpu))[:tensor]
+                open_gpus = [
+                    g
+                    for g in domain
+                    if g < len(used) and g not in gpus and used[g] + entry.share <= limit
+                ]
+                if len(open_gpus) >= size:
+                    fullest = sorted(open_gpus, key=lambda gpu: (-used[gpu], gpu))[:size]
                     options.append(
                         (-sum(used[g] for g in fullest), len(open_gpus), sorted(fullest))
                     )
@@ -169,10 +211,13 @@ class _Packer:
     def _left(self, name: str) -> float:
         return sum(1 - share for share in self.used[name])
 
-    def _settle(self, entry: Wanted, name: str, gpus: tuple[int, ...], tensor: int) -> bool:
+    def _settle(
+        self, entry: Wanted, names: tuple[str, ...], gpus: tuple[int, ...], tensor: int
+    ) -> bool:
         """Ask whether the engine fits on these GPUs beside what is there, and take them."""
+        name = names[0]
         hardware = self.hosts[name]
-        taken = max((self.used[name][gpu] for gpu in gpus), default=0.0)
+        taken = max((self.used[host][gpu] for host in names for gpu in gpus), default=0.0)
         if taken + entry.share > _limit(entry) and taken > 0:
             why = (
                 f"GPUs {_listed(gpus)} would be asked for {taken + entry.share:.2f} of their "
@@ -189,10 +234,12 @@ class _Packer:
         if not prediction.fits:
             self._refuse_prediction(entry, name, prediction, f"on GPUs {_listed(gpus)} ")
             return False
-        for gpu in gpus:
-            self.used[name][gpu] += entry.share
-        over_pcie = tensor > 1 and not _joined(gpus, tensor, hardware)
-        self.placed.append(Placed(entry, name, gpus, tensor, prediction, over_pcie))
+        for host in names:
+            for gpu in gpus:
+                self.used[host][gpu] += entry.share
+        group = min(tensor, len(gpus))
+        over_pcie = group > 1 and not _joined(gpus, group, hardware)
+        self.placed.append(Placed(entry, name, gpus, tensor, prediction, over_pcie, names[1:]))
         return True
 
     def _refuse_prediction(

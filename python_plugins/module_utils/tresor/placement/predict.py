@@ -76,6 +76,8 @@ def engine_keys(
     else:
         keys["gpu"] = hardware.gpu
         keys["gpus_per_node"] = hardware.gpus
+        if wanted.nodes > 1:
+            keys["nodes"] = wanted.nodes
         if hardware.gpu_total_gib is not None:
             keys["gpu_total_gib"] = hardware.gpu_total_gib
     return keys

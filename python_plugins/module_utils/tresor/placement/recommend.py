@@ -94,9 +94,18 @@ _CURED: Final = ("no_room", "headroom", "shared_gpu")
 def _parts(entry: Wanted, count: int, spread: int, hosts: tuple[str, ...]) -> list[Wanted]:
     """Return entries that place `count` instances, each entry on up to `spread` hosts."""
     parts: list[Wanted] = []
+    if entry.nodes > 1:
+        return [_spanning(entry, number, hosts) for number in range(count)]
     while count > 0:
         replicas = min(spread, count, len(hosts))
         name = f"{entry.model}-{len(parts) + 1}"
         parts.append(replace(entry, name=name, hosts=hosts, gpus=None, replicas=replicas))
         count -= replicas
     return parts
+
+
+def _spanning(entry: Wanted, number: int, hosts: tuple[str, ...]) -> Wanted:
+    """Return one instance over several hosts, beside those before it as long as hosts last."""
+    span = min(entry.nodes, len(hosts))
+    chosen = tuple(hosts[(number * span + rank) % len(hosts)] for rank in range(span))
+    return replace(entry, name=f"{entry.model}-{number + 1}", hosts=chosen, gpus=None)

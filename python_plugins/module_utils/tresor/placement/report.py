@@ -174,6 +174,7 @@ def _instance(item: Placed) -> dict[str, Any]:
         "kv_cache_tokens": item.prediction.kv_tokens,
         "max_concurrency": _rounded(item.prediction.max_concurrency),
         "error": item.prediction.error_band,
+        **({"followers": list(item.followers)} if item.followers else {}),
     }
 
 

@@ -73,6 +73,12 @@ def capacity_of(
         for item in placement.placed
         if item.over_pcie
     ]
+    notes += [
+        f"{item.id}: each layer is spread over {len(item.hosts)} hosts, so every token waits for "
+        "the network; tensor within a host and pipeline across hosts is the faster layout"
+        for item in placement.placed
+        if item.tensor > item.wanted.ranks_on_host(item.tensor)
+    ]
     return Capacity(
         placement=replace(placement, misfits=tuple(misfits + found)),
         wanted=tuple(wanted),

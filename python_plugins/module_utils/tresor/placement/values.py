@@ -39,7 +39,8 @@ class Wanted:
     """One entry of a model's `placement`: what shall run, and where it may.
 
     `tensor` and `gpus` are None where the planner chooses. `replicas` is None for one instance on
-    each host.
+    each host. With `nodes` above 1 it is one instance over all `hosts`, in the order of its ranks,
+    on the same `gpus` of each.
     """
 
     name: str
@@ -55,6 +56,7 @@ class Wanted:
     pipeline: int = 1
     gpus: tuple[int, ...] | None = None
     replicas: int | None = None
+    nodes: int = 1
     args: Mapping[str, Any] = field(default_factory=dict)
     env: Mapping[str, str] = field(default_factory=dict)
     path: tuple[int, ...] = ()
@@ -67,6 +69,17 @@ class Wanted:
         if isinstance(utilization, (int, float)) and 0 < utilization < FULL_SHARE:
             return float(utilization)
         return 1.0
+
+    @property
+    def instances(self) -> int:
+        """Return how many instances are asked for."""
+        if self.nodes > 1:
+            return 1
+        return len(self.hosts) if self.replicas is None else self.replicas
+
+    def ranks_on_host(self, tensor: int) -> int:
+        """Return how many GPUs of each host one instance takes."""
+        return tensor * self.pipeline // self.nodes
 
 
 @dataclass(frozen=True)
@@ -104,7 +117,7 @@ Predict = Callable[[Wanted, Hardware, int, float | None], Prediction]
 
 @dataclass(frozen=True)
 class Placed:
-    """One engine instance with its host, GPUs and prediction."""
+    """One engine instance with its host, GPUs (of each host) and prediction."""
 
     wanted: Wanted
     host: str
@@ -113,6 +126,13 @@ class Placed:
     prediction: Prediction
     over_pcie: bool = False
     """Whether GPUs of one layer talk past NVLink: it works, and is slow."""
+    followers: tuple[str, ...] = ()
+    """The other hosts of an instance that spans hosts, by rank; they answer no request."""
+
+    @property
+    def hosts(self) -> tuple[str, ...]:
+        """Return every host of the instance: it needs them all."""
+        return (self.host, *self.followers)
 
     @property
     def id(self) -> str:
@@ -121,7 +141,7 @@ class Placed:
 
     @property
     def weights_gib(self) -> float:
-        """Return the weights of all ranks together, at most: ranks are counted as the worst."""
+        """Return the weights of a host's ranks, at most: ranks are counted as the worst."""
         return self.prediction.weights_gib * max(1, len(self.gpus))
 
 
@@ -146,5 +166,5 @@ class Placement:
     misfits: tuple[Misfit, ...] = ()
 
     def on(self, host: str) -> list[Placed]:
-        """Return the instances of a host, in the order of their names."""
-        return sorted((p for p in self.placed if p.host == host), key=lambda p: p.id)
+        """Return the instances that need a host, in the order of their names."""
+        return sorted((p for p in self.placed if host in p.hosts), key=lambda p: p.id)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
+from ..flows.fabric import hosts_of
+from ..inventory.check_nodes import FIRST_PORT
 from ..inventory.loader import Inventory
 from ..placement.arguments import engine_arguments
 from ..placement.values import Placed
@@ -17,15 +19,31 @@ def resolve_instances(inventory: Inventory) -> list[dict[str, Any]]:
     """Return the instances of every model, sorted by id."""
     models = inventory.concerns["models"]
     instances = [
-        _instance(models[index], models[index]["placement"][position], item)
+        _instance(inventory, models[index], models[index]["placement"][position], item)
         for item in inventory.capacity.placement.placed
         for index, position in (item.wanted.path,)
     ]
     return sorted(instances, key=lambda instance: str(instance["id"]))
 
 
+def _nodes(inventory: Inventory, placement: Mapping[str, Any], placed: Placed) -> dict[str, Any]:
+    """Return where the hosts of an instance that spans hosts meet, by rank."""
+    ends = hosts_of(inventory, placed.hosts)
+    domain = inventory.concerns["site"]["domain"]
+    return {
+        "hosts": [end.name for end in ends],
+        "names": [f"{end.name}.{domain}" for end in ends],
+        "addresses": [end.ipv4 for end in ends],
+        "interfaces": [end.interface for end in ends],
+        "port": placement.get("fabric_port", FIRST_PORT),
+    }
+
+
 def _instance(
-    model: Mapping[str, Any], placement: Mapping[str, Any], placed: Placed
+    inventory: Inventory,
+    model: Mapping[str, Any],
+    placement: Mapping[str, Any],
+    placed: Placed,
 ) -> dict[str, Any]:
     engine = model["engine"]
     env: dict[str, str] = dict(engine["env"])
@@ -45,6 +63,7 @@ def _instance(
         "env": env,
         **{key: model[key] for key in ("lora", "speculative") if key in model},
         **({"vocabulary": _TIKTOKEN} if _speaks_harmony(placed.wanted.architecture) else {}),
+        **({"nodes": _nodes(inventory, placement, placed)} if placed.followers else {}),
     }
 
 

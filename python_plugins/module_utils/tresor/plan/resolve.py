@@ -10,8 +10,9 @@ from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Any, Final
 
+from ..flows.fabric import fabric_host, forbidden_in_fabric
 from ..flows.matrix import Flow, Peer, expand, external_peer, host_peer
-from ..flows.probes import forbidden_probes
+from ..flows.probes import DROPPED_BY, forbidden_probes
 from ..flows.rules import host_rules
 from ..inventory.loader import Inventory
 from ..inventory.schema_check import load_schema, violations
@@ -56,7 +57,10 @@ def resolve(inventory: Inventory) -> dict[str, Any]:
             "limits": concerns["guardrails"]["limits"],
             "flows": [_flow(flow) for flow in flows],
             "probes": {
-                "forbidden": forbidden_probes(flows, hosts, external_peer(inventory, "canary")),
+                "forbidden": [
+                    *forbidden_probes(flows, hosts, external_peer(inventory, "canary")),
+                    *({**probe, "chain": DROPPED_BY} for probe in forbidden_in_fabric(inventory)),
+                ],
             },
             "retention": _retention(inventory),
             "slo": concerns["slo"],
@@ -140,6 +144,8 @@ def _host(
 ) -> dict[str, Any]:
     host, peer = inventory.hosts.hosts[name], host_peer(inventory, name)
     fqdn = f"{name}.{inventory.concerns['site']['domain']}"
+    end = fabric_host(inventory, name)
+    part_of = [i["id"] for i in instances if name in i.get("nodes", {}).get("hosts", ())[1:]]
     return {
         "groups": list(host.groups),
         "fqdn": fqdn,
@@ -152,6 +158,8 @@ def _host(
             family: [rule.as_dict() for rule in host_rules(name, flows, family)]
             for family in ("ipv4", "ipv6")
         },
+        **({"followers": part_of} if part_of else {}),
+        **({"fabric": end.as_dict()} if end is not None else {}),
     }
 
 

@@ -35,4 +35,5 @@ def _instance(placed: Placed) -> dict[str, Any]:
         "kv_cache_tokens": found.kv_tokens,
         "max_concurrency": found.max_concurrency,
         "gpu_total_gib": round(found.total_gib, 4),
+        **({"nodes": wanted.nodes} if wanted.nodes > 1 else {}),
     }
