@@ -57,14 +57,14 @@ def test_refusal_for_another_reason_is_a_failure(
         return subprocess.CompletedProcess([], status, said, "")
 
     monkeypatch.setattr(delta, "run", lambda *_, **__: None)
-    monkeypatch.setattr(delta.subprocess, "run", run)
+    monkeypatch.setattr("stages.delta.subprocess.run", run)
     with pytest.raises(StageError, match=r"expected fit\.base"):
         delta.refused(tmp_path / "old-base" / "medium" / "bundle", "fit.base")
 
 
 def test_adapter_passes_the_gates_check(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(delta, "ADAPTER_BYTES", 2 * delta._CHUNK)
-    monkeypatch.setattr(delta.os, "urandom", bytes)
+    monkeypatch.setattr("stages.delta.os.urandom", bytes)
     delta.adapter(tmp_path / "adapter")
     path = tmp_path / "adapter" / "adapter_model.safetensors"
     with path.open("rb") as stream:
