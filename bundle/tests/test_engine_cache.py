@@ -46,8 +46,6 @@ def site(tmp_path: Path) -> Site:
     """Make a repository with an environment, a model and a part for a cache."""
     made = Site(tmp_path)
     environment = {"type": "wheels", "python": "3.11", "glibc": "2.36", "version_of": "vllm"}
-    model = {"name": "model-big", "type": "model", "license": "MIT"}
-    model |= {"source": {"repository": "a/big", "revision": "1" * 40, "source": "hub"}}
     parts = [
         {"name": "wheels-vllm-cuda", "requirements": ["vllm==0.33.0"], **environment},
         {"name": "engine-cache-big", "type": "engine_cache"},
@@ -55,8 +53,6 @@ def site(tmp_path: Path) -> Site:
     made.write_spec("parts.yml", {"parts": parts})
     wheel = make_wheel(made.wheels, "vllm", "0.33.0", {"vllm/a.py": b""})
     made.lock("wheels-vllm-cuda", [wheel])
-    weights = tmp_path / "big-1"
-    weights.write_bytes(b"weights")
     lock = made.locks.read("wheels-vllm-cuda")
     assert lock is not None
     text = lock.dump().replace('"wheels-vllm-cuda"', '"model-big"').replace('"wheels"', '"model"')

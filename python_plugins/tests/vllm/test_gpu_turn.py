@@ -241,7 +241,7 @@ def test_looking_first_takes_nothing(host: Host) -> None:
     value = json.loads(settings.read_text()) | {"instance": "two", "rank": 1}
     (host.folder / "two.turn.json").write_text(json.dumps(value))
     with (host.folder / "two.err").open("wb") as errors:
-        command = [sys.executable, "-I", SCRIPT, "wait", host.folder / "two.turn.json"]
+        command = [sys.executable, "-I", str(SCRIPT), "wait", str(host.folder / "two.turn.json")]
         looking = subprocess.Popen(command, stderr=errors)
     host.until("two: waits")
     host.go("one")
