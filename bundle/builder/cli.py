@@ -1,4 +1,4 @@
-"""Command line: ``python -m bundle.builder {lock,fetch,build,show}`` from the repository root."""
+"""Command line: ``python -m bundle.builder COMMAND`` from the repository root."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from bundle.builder import advisory_database, build, inventory, show
+from bundle.builder import advisory_database, build, engine_cache_cli, inventory, show
 from bundle.builder.assemble import create_keys, describe
 from bundle.builder.blobs import BlobStore
 from bundle.builder.context import Context, default_context, exclusive
@@ -69,10 +69,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     show = commands.add_parser("show", help="parts, counts and sizes of the locks or a bundle")
     show.add_argument("bundle", nargs="?", type=Path, help="folder of a built bundle")
-    for command in (lock, fetch, build, show):
+    cache = commands.add_parser("engine-cache", help="take a warmed cache into a part's lock")
+    engine_cache_cli.options(cache)
+    for command in (lock, fetch, build, show, cache):
         command.add_argument("--spec", type=Path, help="folder of the spec")
         command.add_argument("--lock-dir", type=Path, help="folder of the locks")
-    for command in (lock, fetch, build):
+    for command in (lock, fetch, build, cache):
         command.add_argument("--cache", type=Path, help="default $TRESOR_CACHE")
         command.add_argument("--jobs", type=int, default=3, help="downloads at a time")
     for command in (lock, fetch, build):
@@ -121,6 +123,8 @@ def _dispatch(args: argparse.Namespace, context: Context) -> int:
 
 
 def _work(args: argparse.Namespace, resolver: Resolver, folder: LockDir) -> int:
+    if args.command == "engine-cache":
+        return engine_cache_cli.run(args, resolver, folder)
     scopes_wanted = SCOPES[args.scope]
     if args.command == "lock":
         changed = lock_all(

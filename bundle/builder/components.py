@@ -74,6 +74,8 @@ def describe(source: Source) -> list[dict[str, Any]]:
         return [_model(source, rows)]
     if kind == "collections":
         return _collections(source, rows)
+    if kind == "engine_cache":
+        return [_cache(source, rows)]
     if kind == "distribution":
         return [_own(source, rows, "application", _OWN)]
     found: list[dict[str, Any]] = []
@@ -194,6 +196,14 @@ def _own(source: Source, rows: Sequence[Row], kind: str, name: str) -> dict[str,
     namespace = "" if name == _OWN else _OWN
     url = purl.make("generic", name, source.release, namespace=namespace)
     return _owner(source, rows, kind, Identity(url, name, source.release, OWN_LICENCE))
+
+
+def _cache(source: Source, rows: Sequence[Row]) -> dict[str, Any]:
+    """Describe compiled kernels: code of several projects, so a person decides the licence."""
+    (record,) = [row for row in rows if row["path"] == "cache.json"]
+    version = str(record["sha256"])[:16]
+    url = purl.make("generic", source.name, version, namespace="engine-cache")
+    return _owner(source, rows, "data", Identity(url, source.name, version, OWN_LICENCE))
 
 
 def _collections(source: Source, rows: Sequence[Row]) -> list[dict[str, Any]]:

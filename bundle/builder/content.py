@@ -66,7 +66,7 @@ class Maker:
                 wanted = self._resolver.collections(part)
                 entries = ansible_collections.files(self._locks[part.name], wanted, self._store)
                 files = {entry.file: entry.blob for entry in entries}
-            case "binaries":
+            case "binaries" | "engine_cache":
                 files = {entry.file: entry.blob for entry in self._locks[part.name].files}
             case "model":
                 files, model = self._model(part, self._locks[part.name])

@@ -10,6 +10,7 @@ from typing import Any
 from bundle.builder import (
     ansible_collections,
     debs,
+    engine_cache,
     files,
     lockdiff,
     models,
@@ -27,6 +28,7 @@ from bundle.builder.progress import say
 from bundle.builder.spec import PartSpec, Spec, inputs_digest
 
 UNLOCKED_TYPES = ("distribution",)  # made of the working tree alone
+TAKEN_TYPES = ("engine_cache",)  # their locks are written by a command of their own
 
 
 class Resolver:
@@ -87,6 +89,11 @@ class Resolver:
                 made = self.make_model(part, lock, locks)
                 outputs = listing(made)
                 return PartLock(part.name, part.type, inputs, found, {"outputs": outputs})
+            case "engine_cache":
+                raise SpecError(
+                    f"part {part.name} comes from a build host: 'python -m bundle.builder "
+                    f"engine-cache --part {part.name} --from FOLDER …' writes its lock"
+                )
             case "npm":
                 return npm.resolve(part.want, inputs, self.store)
             case other:
@@ -101,6 +108,8 @@ class Resolver:
                 debs.fetch(lock, mirror, self.store)
             case "npm":
                 npm.fetch(lock, self.store)
+            case "engine_cache":
+                engine_cache.fetch(lock, self.store)
             case "binaries":
                 files.fetch(lock.files, self.store, lock.part)
             case "model" if "repository" in part.want["source"]:
@@ -190,7 +199,9 @@ def lock_all(
         old = folder.read(part.name)
         chosen = part.name in only if only else part.scope in scopes
         current = old is not None and old.inputs == resolver.inputs(part)
-        if old is not None and (not chosen or (current and not upgrade)):
+        if old is not None and (
+            not chosen or (current and (not upgrade or part.type in TAKEN_TYPES))
+        ):
             locks[part.name] = old
             continue
         if not chosen:

@@ -12,6 +12,7 @@ import pytest
 from bundle.tests import makers
 from python_plugins.tests.bundle.complete import Complete, days
 from python_plugins.tests.bundle.helpers import Site
+from python_plugins.tests.policy import test_caches
 from python_plugins.tests.policy.bench import (
     SITE,
     environment,
@@ -76,6 +77,10 @@ def no_weights(complete: Complete) -> None:
     complete.bench.parts["model-tiny"] = ("model", model(model__safetensors=None))
 
 
+def kernels_nobody_answers_for(complete: Complete) -> None:
+    complete.bench.parts["engine-cache-big"] = ("engine_cache", test_caches.part())
+
+
 def unlisted_component(complete: Complete) -> None:
     complete.bench.bill_change = lambda bill: bill["components"].pop()
 
@@ -124,6 +129,7 @@ REFUSED = [
     (code_in_model, "models.code"),
     (tail_behind_weights, "models.safetensors"),
     (no_weights, "models.weights"),
+    (kernels_nobody_answers_for, "caches.code"),
     (unlisted_component, "sbom.missing"),
     (unknown_licence, "licences.refused"),
     (open_finding, "vulnerabilities.open"),

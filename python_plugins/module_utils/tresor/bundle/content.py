@@ -10,12 +10,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..engine_cache import record
 from .canonical import load_strict
 from .errors import RejectedError
 from .manifest import BundleManifest, FileEntry, Part
 
 Locate = Callable[[str], Path]
 """Return where the content with a digest lies on our disk."""
+_CACHE_PREFIX = "engine-cache-"
 
 MAX_TEXT_BYTES = 16 * 1024 * 1024
 _PIN = re.compile(r"([A-Za-z0-9._-]+)==(\S+)((?: --hash=sha256:[0-9a-f]{64})+)")
@@ -46,6 +48,32 @@ def check(manifest: BundleManifest, locate: Locate) -> tuple[Environment, ...]:
         elif part.type == "debs":
             _debs(part)
     return tuple(environments)
+
+
+def engine_caches(manifest: BundleManifest, locate: Locate) -> dict[str, dict[str, str]]:
+    """Return what the caches of a bundle fit, by the name of the cache.
+
+    Raises:
+        RejectedError: rules ``content.cache``, ``cache.*``.
+    """
+    found = {}
+    for part in manifest.parts:
+        if part.type != "engine_cache":
+            continue
+        files = {entry.path: entry for entry in part.files}
+        if set(files) != {record.RECORD_FILE, record.ARCHIVE_FILE}:
+            wanted = f"{record.RECORD_FILE} and {record.ARCHIVE_FILE}"
+            raise RejectedError("content.cache", f"must hold {wanted} only", part.name)
+        if not part.name.startswith(_CACHE_PREFIX):
+            raise RejectedError("content.cache", f"is not called {_CACHE_PREFIX}…", part.name)
+        listed = files[record.RECORD_FILE]
+        if listed.size > record.MAX_RECORD_BYTES:
+            raise RejectedError(
+                "content.size", f"more than {record.MAX_RECORD_BYTES} bytes", part.name
+            )
+        read = record.parse(locate(listed.sha256).read_bytes())
+        found[part.name.removeprefix(_CACHE_PREFIX)] = read.fits.as_json()
+    return found
 
 
 def parse_requirements(text: str, path: str) -> dict[str, str]:

@@ -179,6 +179,7 @@ class Importer(Releasing, Upkeep):
             return self.repair(manifest)
         given = gates.GateInput(manifest, copier.locate, request.site, self.present(), self.store)
         environments = content.check(manifest, copier.locate)
+        caches = content.engine_caches(manifest, copier.locate)
         self.step("CONTENT_OK", manifest.digest)
         verdicts = gates.judge(given)
         gates.require(verdicts)
@@ -198,7 +199,7 @@ class Importer(Releasing, Upkeep):
             self.event("store.sealed", bundle=manifest.digest, contents=sealed)
         shutil.rmtree(self.store.staging(manifest.digest), ignore_errors=True)
         raw = medium.manifest(verified)
-        record = release.release_record(manifest, environments)
+        record = release.release_record(manifest, environments, caches)
         self._await_approval(request, verified, manifest, raw=raw, record=record, verdicts=verdicts)
         return self._waits(manifest, changed=True)
 

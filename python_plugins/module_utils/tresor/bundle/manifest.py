@@ -41,6 +41,7 @@ PART_TYPES = (
     "npm",
     "binaries",
     "model",
+    "engine_cache",
     "collections",
     "distribution",
     "roles",

@@ -35,7 +35,7 @@ _DROPPED = (
     "urllib3/contrib/emscripten/",
     "securesystemslib/_vendor/ed25519/test_data/",
 )
-_OWN = ("bundle", "policy")
+_OWN = ("bundle", "engine_cache", "policy")
 _OWN_LEFT_OUT = {"signing.py", "pyz.py"}
 
 

@@ -40,13 +40,16 @@ class ReceiptFacts:
 
 
 def release_record(
-    manifest: BundleManifest, environments: Iterable[Environment]
+    manifest: BundleManifest,
+    environments: Iterable[Environment],
+    caches: Mapping[str, Mapping[str, str]] | None = None,
 ) -> dict[str, object]:
     """Return the content of ``release.json``: what plays need to know of a release."""
     revisions = {model.name: model.revision for model in manifest.models}
     models = {}
     debs = {}
     binaries = {}
+    kept: dict[str, object] = {}
     for part in manifest.parts:
         if part.type == "model":
             name = part.name.removeprefix("model-")
@@ -61,6 +64,14 @@ def release_record(
                 "part": part.name,
                 "digest": model_digest(part.files),
                 "files": _files(part),
+            }
+        elif part.type == "engine_cache":
+            name = part.name.removeprefix("engine-cache-")
+            kept[name] = {
+                "part": part.name,
+                "digest": model_digest(part.files),
+                "files": _files(part),
+                "fits": dict((caches or {})[name]),
             }
         elif part.type == "debs":
             debs[part.name.removeprefix("debs-")] = {"part": part.name}
@@ -81,6 +92,7 @@ def release_record(
             "models": models,
             "debs": debs,
             "binaries": binaries,
+            **({"engine_caches": kept} if kept else {}),
         }
     }
 

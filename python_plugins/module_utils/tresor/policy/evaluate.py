@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from ..bundle.errors import BundleError
 from ..bundle.manifest import Part
-from . import debs, licences, malware, models, npm, sbom, vulnerabilities, wheels
+from . import caches, debs, licences, malware, models, npm, sbom, vulnerabilities, wheels
 from .rules import Declarations, parse_declarations
 from .verdict import PASS, REFUSE, RefusalError, Verdict, blocking, refusal, verdict
 from .view import BundleView
@@ -23,6 +23,7 @@ PART_GATES: Mapping[str, tuple[str, PartGate]] = {
     debs.GATE: ("debs", debs.gate),
     npm.GATE: ("npm", npm.gate),
     models.GATE: ("model", models.gate),
+    caches.GATE: ("engine_cache", caches.gate),
 }
 BUNDLE_GATES: Mapping[str, BundleGate] = {
     sbom.GATE: sbom.gate,

@@ -19,6 +19,7 @@ _LIMIT = 4 * 1024 * 1024
 _REASON = 20  # characters; shorter reasons have never explained anything
 WAIVERS = ("vulnerability-database", "malware-scan")
 ALLOWABLE = (
+    "caches.code",
     "models.template",
     "npm.nested",
     "npm.script",

@@ -119,7 +119,10 @@ def _licences(item: Fields) -> tuple[str, ...]:
 
 # Types whose content a gate looks into, or that run nothing by themselves.
 _KNOWN_TYPES = words(
-    "wheels debs npm model binaries collections distribution roles sbom vex report advisories"
+    """
+    wheels debs npm model engine_cache binaries collections distribution roles sbom vex report
+    advisories
+    """
 )
 
 
