@@ -113,6 +113,17 @@ def test_upgrade_fetches_what_changed_only(
     assert third["reused_wheels"] == 2
 
 
+def test_file_that_two_wheels_own_is_taken_once(
+    install: Callable[..., dict[str, Any]], store: FakeStore
+) -> None:
+    one, two = (wheel(name, "1.0", {"common.txt": "c", f"{name}.py": ""}) for name in ("ab", "cd"))
+    first = install("demo", "1.0", one, two)
+    second = install("twin", "1.0", one, two)
+    assert second["reused_wheels"] == 2
+    assert fetched(store, "twin") == []
+    assert (site(first) / "common.txt").samefile(site(second) / "common.txt")
+
+
 def changed(path: Path) -> None:
     path.write_text("def main():\n    print('evil')\n")
 

@@ -87,8 +87,13 @@ def take(wheels: Iterable[Unpacked], release: Path) -> set[Unpacked]:
     compiled = {wheel.release: _compiled(wheel.release) for wheel in wheels}
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
         # Most files are small, a few hold most bytes: hashing leaves the interpreter to others.
-        done = pool.map(lambda wheel: _take(wheel, release, compiled[wheel.release]), wheels)
-        return {wheel for wheel, taken in zip(wheels, done, strict=True) if taken}
+        whole = list(pool.map(_whole, wheels))
+    # One after the other: two wheels may own the same file, and then the second finds it there.
+    return {
+        wheel
+        for wheel, files in zip(wheels, whole, strict=True)
+        if files is not None and _take(wheel, files, release, compiled[wheel.release])
+    }
 
 
 def unpacked(release: Path, python: str, wheels: Collection[tuple[str, str]]) -> dict[str, str]:
@@ -118,22 +123,32 @@ def _project(info: str) -> str:
     return normalised(info.removesuffix(".dist-info").rpartition("-")[0])
 
 
-def _take(wheel: Unpacked, release: Path, compiled: dict[str, str]) -> bool:
-    """Take one wheel over whole, or leave nothing of it."""
-    made: list[str] = []
+def _whole(wheel: Unpacked) -> list[tuple[str, list[str]]] | None:
+    """The files of a wheel if all are what RECORD says, or None."""
     try:
         files = list(_files(wheel))
         for path, row in files:
             if f"sha256={_digest(f'{wheel.release}/{path}')}" != row[1]:
-                raise DamagedError(path)
+                return None
+    except (DamagedError, OSError, ValueError, csv.Error):
+        return None
+    return files
+
+
+def _take(
+    wheel: Unpacked, files: list[tuple[str, list[str]]], release: Path, compiled: dict[str, str]
+) -> bool:
+    """Take one wheel over whole, or leave nothing of it."""
+    made: list[str] = []
+    try:
         rows = _Linking(wheel, release, made).link(files, compiled)
         record = f"{release}/{wheel.site}/{wheel.info}/RECORD"
         text = io.StringIO()
         csv.writer(text, lineterminator="\n").writerows([*rows, [f"{wheel.info}/RECORD", "", ""]])
         made.append(record)
         Path(record).write_text(text.getvalue(), encoding="utf-8")
-    except (DamagedError, OSError, ValueError, csv.Error):
-        # A file that changed, a file system that links no more: the wheel itself has it all.
+    except (DamagedError, OSError):
+        # A file system that links no more: the wheel itself has it all.
         for path in made:
             Path(path).unlink(missing_ok=True)
         return False
@@ -222,8 +237,14 @@ class _Linking:
             self._folders.add(folder)
 
     def _link(self, path: str) -> None:
-        os.link(self._source + path, self._target + path, follow_symlinks=False)
-        self._made.append(self._target + path)
+        source, target = self._source + path, self._target + path
+        try:
+            os.link(source, target, follow_symlinks=False)
+        except FileExistsError:
+            if not Path(source).samefile(target):
+                raise
+        else:
+            self._made.append(target)
 
     def _is_still(self, path: str, digest: str) -> bool:
         try:
