@@ -318,10 +318,9 @@ async def test_figures_of_a_canary_stand_beside_those_of_its_model(
     site = await make_site(models=models([engines[0].url], [engines[1].url]))
     await _ask_until(site, engines[0], stream=True)
     await _ask_until(site, engines[1], stream=True)
-    engines[1].script = _refuses
+    engines[0].script, engines[1].script = reply, _refuses
     while engines[1].requests[-1].body.get("stream"):
         await site.ask(body=conversation(len(engines[0].requests) + len(engines[1].requests)))
-        engines[0].script = reply
     counts = [len(engine.requests) for engine in engines]
     requests = _samples(site, "tresor_gateway_variant_requests_total")
     assert requests[BASE, BASE, "allow", "200"] == counts[0]
