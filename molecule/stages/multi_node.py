@@ -88,7 +88,7 @@ def wire() -> None:
 
 def unwire() -> None:
     """Take the wire away; both ends go with one."""
-    line = f"ip link del {INTERFACE} 2>/dev/null || true"
+    line = f"test ! -e /sys/class/net/{INTERFACE} || ip link del {INTERFACE}"
     run(on_host(next(iter(ADDRESSES)), "sh", "-c", line), what="take the wire away")
 
 
